@@ -1,0 +1,32 @@
+# Every job sets up what it needs and redoes only what is stale. Options: PYTHON=python3.12, PROFILE=smoke.
+PYTHON ?= python3
+PROFILE ?= auto
+BIN := .venv/bin
+
+.PHONY: course test lab model setup lint bench
+
+course: model  ## set up, then run all notebooks into build/ on the detected profile
+	$(BIN)/lorakit run --profile $(PROFILE)
+
+test: model  ## set up, then all tests: lint, units, notebooks on the smoke profile
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
+	$(BIN)/python -m pytest
+
+lab: model  ## open JupyterLab on the first notebook
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+setup:
+	@$(PYTHON) scripts/bootstrap.py
+
+model: setup
+	@$(BIN)/lorakit model
+
+lint: setup  ## mend what ruff and nbstripout can mend
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+	$(BIN)/nbstripout $(STRIP) notebooks/*.ipynb
+
+bench: model  ## training speed of both engines, with the ratio
+	$(BIN)/python -m lorakit_helpers.bench
+
+STRIP := --extra-keys "metadata.language_info metadata.papermill cell.metadata.papermill cell.metadata.execution"

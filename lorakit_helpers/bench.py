@@ -1,0 +1,157 @@
+"""Training speed of both engines in one run: same rows, model and batch, each engine in a process of its own.
+
+python -m lorakit_helpers.bench              # both, with the ratio
+python -m lorakit_helpers.bench --engine plain --json
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+
+from .errors import LorakitError
+
+__all__ = ["flops_per_step", "matmul_peak", "measure_engine", "run_both"]
+
+WARM_UP_STEPS = 2
+
+
+def matmul_peak(seconds: float = 1.0) -> float:
+    """This machine's bf16 matrix-multiply speed in FLOP/s: the best of repeated 2048-cubed products."""
+    import torch
+
+    a, b = (torch.randn(2048, 2048, dtype=torch.bfloat16) for _ in range(2))
+    best, stop = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < stop:
+        start = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - start))
+    return best
+
+
+def flops_per_step(config, r: int, tokens: float, trained_tokens: float) -> float:
+    """Floating-point operations of one LoRA step, matrix products only, attention scores left out.
+
+    A frozen weight costs 2 operations per token forward and 2 backward (no weight gradient); an adapter weight
+    costs 6; the LM head is needed only where the loss is.
+
+    Args:
+        config: the model's Hugging Face config (Llama-like).
+        r: rank, on all seven projections.
+        tokens, trained_tokens: per step, padding not counted.
+    """
+    h, m, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    kv = config.num_key_value_heads * (getattr(config, "head_dim", None) or h // config.num_attention_heads)
+    shapes = [(h, h), (h, kv), (h, kv), (h, h), (h, m), (h, m), (m, h)]
+    frozen = layers * sum(a * b for a, b in shapes)
+    adapter = layers * sum(r * (a + b) for a, b in shapes)
+    return tokens * (4 * frozen + 6 * adapter) + trained_tokens * 4 * config.vocab_size * h
+
+
+def measure_engine(engine: str, rows: int, *, library_defaults: bool = False) -> dict:
+    """Train one pass over the first ``rows`` training tickets and time it after the first steps.
+
+    Args:
+        engine: ``"unsloth"`` or ``"plain"``.
+        rows: how many tickets.
+        library_defaults: attention and data order as the libraries choose, instead of the course's recipe.
+    """
+    from .models import base_model
+    from .profiles import PROFILES
+    from .tickets import load_split
+    from .training import check_labels, train
+
+    recipe = PROFILES["cpu"].recipe.but(logging_steps=1, save_steps=10_000, warmup_steps=2)
+    if library_defaults:
+        recipe = recipe.but(attn_implementation=None, group_by_length=False)
+    clock = []
+    with tempfile.TemporaryDirectory() as scratch:
+        run = train(
+            recipe, load_split("train")[:rows], base_model(log=lambda _: None).path, engine=engine, output_dir=scratch,
+            resume=False, listeners=[lambda log: clock.append((log.step, time.perf_counter()))],
+        )  # fmt: skip
+    ends = {}
+    for step, moment in clock:
+        ends.setdefault(step, moment)
+    seconds = ends[run.log.max_steps] - ends[WARM_UP_STEPS]
+    share = 1 - WARM_UP_STEPS / run.log.max_steps
+    config = run.model.get_base_model().config
+    trained = _trained_share(run, check_labels)
+    flops = flops_per_step(config, recipe.r, run.log.tokens * share, run.log.tokens * share * trained)
+    return {
+        "engine": engine, "library_defaults": library_defaults, "rows": rows, "steps": run.log.max_steps, "seconds": seconds,
+        "examples_per_s": rows * share / seconds, "tokens_per_s": run.log.tokens * share / seconds,
+        "flop_per_s": flops / seconds, "peak_gib": run.log.peak_gib, "losses": run.log.losses,
+        "matmul_peak_flop_per_s": matmul_peak(),
+    }  # fmt: skip
+
+
+def _trained_share(run, check_labels) -> float:
+    from .tickets import answer_text, load_split
+
+    answers = [run.tokenizer(answer_text(t.answer))["input_ids"] for t in load_split("train")[:100]]
+    prompts = [run.tokenizer(t.ticket)["input_ids"] for t in load_split("train")[:100]]
+    answer = sum(map(len, answers)) / 100 + 2
+    return answer / (answer + sum(map(len, prompts)) / 100 + 20)
+
+
+def _child(engine: str, rows: int, library_defaults: bool) -> dict:
+    command = [sys.executable, "-m", "lorakit_helpers.bench", "--engine", engine, "--rows", str(rows), "--json"]
+    command += ["--library-defaults"] if library_defaults else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise LorakitError(f"{engine} engine", got=last, expected="a finished run", do=f"Try: {' '.join(command)}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def run_both(rows: int = 160, *, also_matched: bool = False) -> list[dict]:
+    """Measure the course's default path, then the plain engine, one after the other.
+
+    Returns:
+        One dict per run: the default path, plain with the libraries' own defaults, and with ``also_matched`` plain with
+        the course's attention and data order too. ``ratio`` is the default path's speed over that run's.
+    """
+    runs = [_child("unsloth", rows, False), _child("plain", rows, True)]
+    if also_matched:
+        runs.append(_child("plain", rows, False))
+    for run in runs:
+        run["ratio"] = runs[0]["examples_per_s"] / run["examples_per_s"]
+    return runs
+
+
+def describe(run: dict) -> str:
+    """One run in one line."""
+    name = run["engine"] + (" (library defaults)" if run["library_defaults"] else "")
+    share = run["flop_per_s"] / run["matmul_peak_flop_per_s"]
+    late = run["losses"][-5:]
+    return (
+        f"{name:28} {run['examples_per_s']:5.2f} examples/s  {run['tokens_per_s']:5.0f} tokens/s  {share:4.0%} of the bf16 "
+        f"matmul peak  {run['peak_gib']:.2f} GiB peak  loss of the last {len(late)} steps {sum(late) / len(late):.3f}"
+    )
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lorakit_helpers.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--engine", choices=["unsloth", "plain"], help="measure this one only, in this process")
+    parser.add_argument("--rows", type=int, default=160, help="training tickets, one pass (default 160)")
+    parser.add_argument("--library-defaults", action="store_true", help="attention and order as the libraries choose")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(argv)
+    if options.engine:
+        run = measure_engine(options.engine, options.rows, library_defaults=options.library_defaults)
+        print(json.dumps(run) if options.json else describe(run))
+        return 0
+    runs = run_both(options.rows, also_matched=True)
+    if options.json:
+        print(json.dumps(runs))
+    else:
+        for run in runs:
+            print(describe(run), f" default path is {run['ratio']:.2f}x this")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

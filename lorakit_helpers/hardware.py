@@ -1,0 +1,182 @@
+"""What this machine is, and which profile of the course fits it, each with its reason."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .errors import LorakitError
+from .profiles import PROFILES, Profile, get_profile
+
+__all__ = ["Hardware", "ProfileChoice", "choose_profile", "current_profile", "detect"]
+
+GIB = 2**30
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One machine as the course sees it. Sizes are in GiB (2**30 bytes).
+
+    Attributes:
+        device: ``"cuda"`` or ``"cpu"``: where training runs.
+        name: the GPU's or the processor's name.
+        memory_total_gib, memory_free_gib: of the GPU for ``cuda``, of the computer for ``cpu``.
+        bf16: whether bfloat16 arithmetic is native (without it bf16 is emulated and slow).
+        cores: processor cores this process may use.
+        reasons: how each answer was found, for ``lorakit doctor``.
+    """
+
+    device: str
+    name: str
+    memory_total_gib: float
+    memory_free_gib: float
+    bf16: bool
+    cores: int
+    reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def __str__(self):
+        bf16 = "native bf16" if self.bf16 else "no native bf16"
+        return (
+            f"{self.device}: {self.name}, {self.memory_free_gib:.1f} of {self.memory_total_gib:.1f} GiB free, "
+            f"{self.cores} cores, {bf16}"
+        )
+
+
+@dataclass(frozen=True)
+class ProfileChoice:
+    """A profile and the sentence that says why it was chosen."""
+
+    profile: Profile
+    reason: str
+
+    def __str__(self):
+        return f"profile {self.profile.name}: {self.reason}"
+
+
+def detect() -> Hardware:
+    """Look at this machine. Loads torch only where an NVIDIA driver is present."""
+    if _nvidia_driver_present():
+        gpu = _detect_cuda()
+        if gpu:
+            return gpu
+    return _detect_cpu()
+
+
+def _nvidia_driver_present() -> bool:
+    return Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists() or bool(_which("nvidia-smi"))
+
+
+def _which(program):
+    from shutil import which
+
+    return which(program)
+
+
+def _detect_cuda() -> Hardware | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return Hardware(
+        device="cuda",
+        name=torch.cuda.get_device_name(),
+        memory_total_gib=total / GIB,
+        memory_free_gib=free / GIB,
+        bf16=torch.cuda.is_bf16_supported(including_emulation=False),
+        cores=_cores(),
+        reasons=("device cuda: torch.cuda.is_available() is true", "memory: torch.cuda.mem_get_info()"),
+    )
+
+
+def _detect_cpu() -> Hardware:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, limit = memory.total, _cgroup_limit()
+    if limit and limit < total:
+        total = limit
+    flags = _cpu_flags()
+    found = sorted(flags & _BF16_FLAGS)
+    return Hardware(
+        device="cpu",
+        name=_cpu_name(),
+        memory_total_gib=total / GIB,
+        memory_free_gib=min(memory.available, total) / GIB,
+        bf16=bool(found),
+        cores=_cores(),
+        reasons=(
+            "device cpu: no usable NVIDIA GPU was found",
+            f"memory: {'the container limit' if limit == total else 'psutil.virtual_memory()'}",
+            f"bf16: the processor reports {', '.join(found)}" if found else "bf16: no bf16 instructions reported",
+        ),
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cgroup_limit() -> int | None:
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        return None if text == "max" else int(text)
+    except (OSError, ValueError):
+        return None
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="ignore").splitlines()
+    except OSError:
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.lower().startswith(key)), "")
+
+
+def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> set[str]:
+    return set((_cpuinfo("flags") or _cpuinfo("features")).lower().split())
+
+
+def choose_profile(hardware: Hardware) -> ProfileChoice:
+    """The largest profile that fits ``hardware``.
+
+    A 24 GB card reports about 23.6 GiB, a 16 GB T4 about 14.6 GiB, hence the thresholds of 22 and 14 GiB.
+    """
+    if hardware.device == "cuda":
+        total = hardware.memory_total_gib
+        if total >= 22:
+            return ProfileChoice(PROFILES["gpu-24gb"], f"{hardware.name} has {total:.1f} GiB, at least 22")
+        if total >= 14:
+            return ProfileChoice(PROFILES["gpu-16gb"], f"{hardware.name} has {total:.1f} GiB, at least 14")
+        return ProfileChoice(
+            PROFILES["cpu"], f"{hardware.name} has only {total:.1f} GiB; the small model of the cpu profile fits"
+        )
+    return ProfileChoice(PROFILES["cpu"], "no usable NVIDIA GPU was found")
+
+
+def current_profile(name: str = "auto") -> ProfileChoice:
+    """The profile to use now: ``name``, else the environment's ``LORAKIT_PROFILE``, else what fits.
+
+    Raises:
+        LorakitError: for an unknown name, or a GPU profile where there is no GPU.
+    """
+    asked = name if name != "auto" else os.environ.get("LORAKIT_PROFILE", "auto")
+    if asked == "auto":
+        return choose_profile(detect())
+    profile = get_profile(asked)
+    if profile.device == "cuda" and detect().device != "cuda":
+        raise LorakitError(
+            f"profile {asked}",
+            got="no usable NVIDIA GPU on this machine",
+            expected="a CUDA GPU",
+            do="Use --profile cpu here, or run this on the machine with the GPU.",
+        )
+    return ProfileChoice(profile, "asked for by name")

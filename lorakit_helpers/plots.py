@@ -1,0 +1,88 @@
+"""Pictures of results. Each plot draws on the axes it is given and has a sentence that says the same."""
+
+import html
+from base64 import b64encode
+from io import BytesIO
+
+__all__ = [
+    "describe_before_after", "describe_training", "figure_html", "plot_before_after", "plot_training", "show_figure",
+]  # fmt: skip
+
+BEFORE, AFTER = "#7f7f7f", "#00498d"
+
+
+def new_axes(width=7.0, height=3.6):
+    """Axes on a figure of their own, outside pyplot's global state. Width and height in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def plot_training(log, *, ax=None):
+    """Loss against optimizer step for a :class:`lorakit_helpers.training.TrainingLog`; returns the axes."""
+    ax = ax or new_axes()
+    ax.plot(log.steps, log.losses, color=AFTER, marker="o", markersize=3)
+    ax.set(xlabel="optimizer step", ylabel="loss on the answers (nats per token)", xlim=(0, max(log.max_steps, 1)))
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
+    ax.grid(alpha=0.3)
+    return ax
+
+
+def describe_training(log) -> str:
+    """The training's state as one sentence."""
+    if not log.losses:
+        return f"Step {log.step} of {log.max_steps}: no loss logged yet."
+    return (
+        f"Step {log.step} of {log.max_steps}: loss {log.losses[0]:.3f} at step {log.steps[0]}, {log.losses[-1]:.3f} at step "
+        f"{log.steps[-1]}; {log.tokens_per_s:.0f} tokens/s, peak memory {log.peak_gib:.2f} GiB."
+    )
+
+
+def plot_before_after(before, after, *, ax=None, names=None):
+    """Two :class:`TicketScores` side by side as bars with 95 % intervals; returns the axes."""
+    ax = ax or new_axes()
+    names = names or [n for n in before.metrics if n not in ("extra keys",)]
+    for scores, label, colour, hatch, shift in ((before, "before", BEFORE, "//", -0.2), (after, "after", AFTER, "", 0.2)):
+        metrics = [scores.metrics[name] for name in names]
+        values = [100 * m.value for m in metrics]
+        errors = [[100 * (m.value - m.low) for m in metrics], [100 * (m.high - m.value) for m in metrics]]
+        places = [i + shift for i in range(len(names))]
+        ax.barh(places, values, 0.38, xerr=errors, color=colour, hatch=hatch, edgecolor="white", label=label, capsize=2,
+                error_kw={"ecolor": "black", "lw": 1})  # fmt: skip
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set(xlabel=f"share of {metrics[0].n} tickets (%), with 95 % intervals", xlim=(0, 104))
+    ax.legend(loc="lower right", framealpha=1)
+    ax.grid(axis="x", alpha=0.3)
+    return ax
+
+
+def describe_before_after(before, after) -> str:
+    """What :func:`plot_before_after` shows, in words."""
+    parts = [
+        f"{name} from {before.metrics[name].value:.0%} to {after.metrics[name].value:.0%}"
+        for name in ("valid JSON", "exact match", "intent accuracy", "urgency accuracy")
+    ]
+    return f"Before and after training on {before.metrics['exact match'].n} tickets: " + ", ".join(parts) + "."
+
+
+def png_bytes(figure) -> bytes:
+    """The figure as PNG, 110 dots per inch."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def figure_html(figure, alt: str) -> str:
+    """The figure as an ``<img>`` with a text alternative (JupyterLab drops alt texts of displayed pictures)."""
+    data = b64encode(png_bytes(figure)).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" style="max-width:100%">'
+
+
+def show_figure(ax, alt: str) -> None:
+    """Display the axes' figure in a notebook with its text alternative."""
+    from IPython.display import HTML, display
+
+    display(HTML(figure_html(ax.figure, alt)))

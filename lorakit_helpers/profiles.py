@@ -1,0 +1,77 @@
+"""The four profiles of the course. Only sizes change between them, never the code that runs."""
+
+import difflib
+from dataclasses import dataclass
+
+from .errors import LorakitError
+from .recipes import Recipe
+
+__all__ = ["PROFILES", "Profile", "get_profile"]
+
+SMALL_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes for one kind of machine.
+
+    Attributes:
+        name: ``smoke``, ``cpu``, ``gpu-16gb`` or ``gpu-24gb``.
+        device: ``"cpu"`` or ``"cuda"``.
+        model_id: the model's name on the Hub.
+        recipe: the tickets' training recipe.
+        train_rows, test_rows: how many tickets are used; None means all.
+        eval_batch_size: prompts generated at once.
+        measured_on: where this profile was really run, or a sentence that says it was not.
+    """
+
+    name: str
+    device: str
+    model_id: str
+    recipe: Recipe
+    train_rows: int | None
+    test_rows: int | None
+    eval_batch_size: int
+    measured_on: str
+
+
+_CPU_RECIPE = Recipe(
+    learning_rate=1e-3,
+    lr_scheduler_type="cosine",
+    per_device_train_batch_size=4,
+    gradient_accumulation_steps=2,
+    attn_implementation="eager",
+)
+_GPU_RECIPE = Recipe(
+    lora_dropout=0.05, num_train_epochs=3, per_device_train_batch_size=2, gradient_accumulation_steps=4,
+    gradient_checkpointing="unsloth", optim="adamw_8bit", max_length=2048,
+)  # fmt: skip
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("smoke", "cpu", SMALL_MODEL, _CPU_RECIPE.but(max_steps=8, warmup_steps=2, logging_steps=2, save_steps=4),
+                train_rows=64, test_rows=8, eval_batch_size=8, measured_on="2 CPU cores, every change (CI)"),
+        Profile("cpu", "cpu", SMALL_MODEL, _CPU_RECIPE,
+                train_rows=None, test_rows=None, eval_batch_size=25, measured_on="2 CPU cores with AVX512-BF16"),
+        Profile("gpu-16gb", "cuda", "unsloth/Llama-3.2-3B-Instruct", _GPU_RECIPE.but(max_length=1024),
+                train_rows=None, test_rows=None, eval_batch_size=16, measured_on="not run on a GPU yet"),
+        Profile("gpu-24gb", "cuda", "unsloth/Meta-Llama-3.1-8B-Instruct", _GPU_RECIPE,
+                train_rows=None, test_rows=None, eval_batch_size=16, measured_on="not run on a GPU yet"),
+    )
+}  # fmt: skip
+
+
+def get_profile(name: str) -> Profile:
+    """The profile called ``name``.
+
+    Raises:
+        LorakitError: for an unknown name, with the nearest known one.
+    """
+    if name in PROFILES:
+        return PROFILES[name]
+    near = difflib.get_close_matches(name, PROFILES, n=1)
+    raise LorakitError(
+        "profile", got=repr(name), expected="one of auto, " + ", ".join(PROFILES),
+        do=f"Did you mean {near[0]}?" if near else "Use auto to let the course choose.",
+    )  # fmt: skip

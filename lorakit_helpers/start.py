@@ -1,0 +1,38 @@
+"""The first cell of every notebook: quiet libraries, one profile, and what it means here."""
+
+import os
+import warnings
+
+from .files import project_root
+from .hardware import ProfileChoice, current_profile
+
+__all__ = ["outputs_dir", "start"]
+
+_QUIET = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    "BITSANDBYTES_NOWELCOME": "1",
+    "THP_MEM_ALLOC_ENABLE": "1",  # torch: large tensors in huge pages, which lowers peak memory on a CPU
+    "MPLBACKEND": "agg",
+}
+
+
+def start(profile: str = "auto") -> ProfileChoice:
+    """Choose the profile and quiet the libraries; call it before anything imports torch.
+
+    Args:
+        profile: ``auto``, or a profile by name; ``LORAKIT_PROFILE`` overrides ``auto``.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    return current_profile(profile)
+
+
+def outputs_dir(choice: ProfileChoice):
+    """Where this profile's results go: ``outputs/``, or ``outputs/smoke/`` so that a quick check never replaces them."""
+    root = project_root() / "outputs"
+    return root / "smoke" if choice.profile.name == "smoke" else root

@@ -1,0 +1,370 @@
+"""QLoRA training on one of two engines, Unsloth or plain transformers + peft + trl, behind one call."""
+
+import gc
+import json
+import re
+import resource
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from .errors import LorakitError
+from .files import atomic_write_text, fingerprint, need_space
+from .recipes import Recipe
+from .tickets import Ticket, to_conversation
+
+__all__ = [
+    "ENGINES", "TrainingLog", "TrainingRun", "build_trainer", "check_labels", "check_targets", "guard_model",
+    "guard_versions", "last_checkpoint", "load_plain", "load_unsloth", "peak_memory_gib", "sft_arguments", "train",
+]  # fmt: skip
+
+ENGINES = ("unsloth", "plain")
+
+
+def guard_versions(device: str, trl_version: str | None = None) -> None:
+    """Refuse the library versions that are known to fail here.
+
+    trl 1.15 and later send the loss of SFTTrainer through Triton kernels, which need a GPU driver.
+
+    Raises:
+        LorakitError: on a CPU with trl 1.15 or later.
+    """
+    found = trl_version or version("trl")
+    if device == "cpu" and tuple(int(part) for part in re.findall(r"\d+", found)[:2]) >= (1, 15):
+        raise LorakitError(
+            "trl", got=found, expected="a version below 1.15 where there is no GPU",
+            do="Run `pip install trl==1.14.0`: later ones need Triton and a GPU driver for the loss.",
+        )  # fmt: skip
+
+
+def guard_model(model) -> int:
+    """Keep bitsandbytes from repacking 4-bit weights in an evaluation before training.
+
+    bitsandbytes 0.50 repacks a ``Linear4bit`` weight for its AVX512-BF16 kernel in the first forward without
+    gradients and never unpacks it; the backward pass then reads it in the old layout and nothing is learned.
+
+    Returns:
+        How many layers were set.
+    """
+    layers = [module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu")]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)
+
+
+def check_targets(model, recipe: Recipe) -> None:
+    """Raise when the model has no linear layer of a name in ``recipe.target_modules``."""
+    import difflib
+
+    import torch
+
+    linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    for target in recipe.target_modules:
+        if target not in linear:
+            near = difflib.get_close_matches(target, linear, n=1)
+            raise LorakitError(
+                "recipe field target_modules", got=repr(target), expected="layers of this model: " + ", ".join(sorted(linear)),
+                do=f"Did you mean {near[0]!r}?" if near else "Choose from these names.",
+            )  # fmt: skip
+
+
+def sft_arguments(recipe: Recipe, output_dir, engine: str = "unsloth") -> dict:
+    """The keyword arguments of trl's ``SFTConfig`` for a recipe."""
+    from .hardware import detect
+
+    hardware = detect()
+    cuda = hardware.device == "cuda"
+    arguments = {
+        "output_dir": str(output_dir),
+        "per_device_train_batch_size": recipe.per_device_train_batch_size,
+        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
+        "warmup_steps": recipe.warmup_steps,
+        "num_train_epochs": recipe.num_train_epochs,
+        "max_steps": recipe.max_steps,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.lr_scheduler_type,
+        "weight_decay": recipe.weight_decay,
+        "optim": recipe.optim,
+        "bf16": hardware.bf16,
+        "fp16": cuda and not hardware.bf16,
+        "logging_steps": recipe.logging_steps,
+        "save_steps": recipe.save_steps,
+        "save_total_limit": 2,
+        "seed": recipe.seed,
+        "max_length": recipe.max_length,
+        "completion_only_loss": True,
+        "train_sampling_strategy": "group_by_length" if recipe.group_by_length else "random",
+        "gradient_checkpointing": bool(recipe.gradient_checkpointing),
+        "dataloader_pin_memory": cuda,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+    if engine == "unsloth":
+        arguments["loss_type"] = "nll"  # Unsloth's own chunked loss; trl's chunked_nll would bypass it
+    return arguments
+
+
+def load_unsloth(path: str, recipe: Recipe):
+    """4-bit base and new LoRA adapter through Unsloth; the calls notebook 07 makes by hand.
+
+    Returns:
+        ``(model, tokenizer)``.
+    """
+    from unsloth import FastLanguageModel
+
+    options = {"attn_implementation": recipe.attn_implementation} if recipe.attn_implementation else {}
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        model_name=path, max_seq_length=recipe.max_length, dtype=None, load_in_4bit=True,
+        use_gradient_checkpointing=recipe.gradient_checkpointing, **options,
+    )  # fmt: skip
+    check_targets(model, recipe)
+    model = FastLanguageModel.get_peft_model(
+        model, r=recipe.r, target_modules=list(recipe.target_modules), lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout, bias="none", random_state=recipe.seed,
+        use_gradient_checkpointing=recipe.gradient_checkpointing,
+    )  # fmt: skip
+    guard_model(model)
+    return model, tokenizer
+
+
+def load_plain(path: str, recipe: Recipe):
+    """The same with transformers, bitsandbytes and peft alone.
+
+    Raises:
+        LorakitError: when Unsloth is already imported, since it patches trl and transformers in place.
+    """
+    if "unsloth" in sys.modules:
+        raise LorakitError(
+            "plain engine", got="a process where unsloth is imported", expected="one where it is not",
+            do="Restart the kernel, or run it in a process of its own: python -m lorakit_helpers.bench --engine plain.",
+        )  # fmt: skip
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    from .hardware import detect
+
+    hardware = detect()
+    compute = torch.bfloat16 if hardware.bf16 else (torch.float16 if hardware.device == "cuda" else torch.float32)
+    options = {"attn_implementation": recipe.attn_implementation} if recipe.attn_implementation else {}
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=compute, device_map=hardware.device, **options,
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+        ),
+    )  # fmt: skip
+    check_targets(model, recipe)
+    if recipe.gradient_checkpointing:
+        model = prepare_model_for_kbit_training(model)
+    torch.manual_seed(recipe.seed)
+    model = get_peft_model(
+        model,
+        LoraConfig(
+            r=recipe.r, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout, bias="none",
+            target_modules=list(recipe.target_modules), task_type="CAUSAL_LM",
+        ),
+    )  # fmt: skip
+    guard_model(model)
+    return model, tokenizer
+
+
+def build_trainer(model, tokenizer, tickets: list[Ticket], recipe: Recipe, output_dir, engine: str = "unsloth"):
+    """trl's ``SFTTrainer`` on tickets, with its labels checked before anything is trained."""
+    import datasets
+    from trl import SFTConfig, SFTTrainer
+
+    from .hardware import detect
+
+    guard_versions(detect().device)
+    arguments = sft_arguments(recipe, output_dir, engine)
+    if detect().device == "cpu" and "8bit" in recipe.optim:
+        arguments["optim"] = "adamw_torch_fused"  # 8-bit AdamW has GPU kernels only
+    datasets.disable_progress_bars()
+    dataset = datasets.Dataset.from_list([to_conversation(ticket) for ticket in tickets])
+    trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=dataset, args=SFTConfig(**arguments))
+    check_labels(trainer, tokenizer)
+    return trainer
+
+
+def check_labels(trainer, tokenizer) -> dict:
+    """Look at one real training batch: the prompt must be masked and the end of the answer trained.
+
+    Returns:
+        ``{"tokens": …, "trained_tokens": …}`` of the batch, padding not counted.
+
+    Raises:
+        LorakitError: when nothing is trained, everything is, or the end-of-turn token is not.
+    """
+    rows = [trainer.train_dataset[i] for i in range(min(4, len(trainer.train_dataset)))]
+    batch = trainer.data_collator(rows)
+    labels, used = batch["labels"], batch["attention_mask"].bool()
+    trained = labels != -100
+    tokens, n = int(used.sum()), int(trained.sum())
+    if n == 0 or n == tokens:
+        raise LorakitError(
+            "loss mask", got=f"{n} of {tokens} tokens trained", expected="the answer's tokens only",
+            do="Give SFTTrainer rows with prompt and completion, and completion_only_loss=True.",
+        )  # fmt: skip
+    for row in labels:
+        if tokenizer.eos_token_id not in row[row != -100]:
+            raise LorakitError(
+                "loss mask", got=f"an answer without {tokenizer.eos_token}", expected="the end-of-turn token among the labels",
+                do="Without it the model never learns to stop. Raise max_length, or check the chat template.",
+            )  # fmt: skip
+    return {"tokens": tokens, "trained_tokens": n}
+
+
+def peak_memory_gib() -> float:
+    """Peak memory so far in GiB (2**30 bytes): of the GPU's allocator, or this process's resident set."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+@dataclass
+class TrainingLog:
+    """What a run reported, step by step; ``listeners`` are called with the log after every step.
+
+    Attributes:
+        max_steps: optimizer updates planned.
+        step: updates done.
+        steps, losses: logged points; a loss is the mean over the updates since the point before.
+        tokens: training tokens seen (padding not counted) at the last point.
+        seconds: training time so far, without set-up.
+        peak_gib: peak memory in GiB, see :func:`peak_memory_gib`.
+    """
+
+    max_steps: int = 0
+    step: int = 0
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+    peak_gib: float = 0.0
+    listeners: list = field(default_factory=list, repr=False)
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict:
+        names = ("max_steps", "step", "steps", "losses", "tokens", "seconds", "peak_gib", "tokens_per_s")
+        return {name: getattr(self, name) for name in names}
+
+    def attach(self, trainer) -> "TrainingLog":
+        """Follow ``trainer`` (and silence its own printing of every log line)."""
+        from transformers import PrinterCallback, TrainerCallback
+
+        log, started = self, [0.0]
+
+        class Follow(TrainerCallback):
+            def on_train_begin(self, args, state, control, **kwargs):
+                log.max_steps, log.step, started[0] = state.max_steps, state.global_step, time.perf_counter()
+                log.steps = [h["step"] for h in state.log_history if "loss" in h]
+                log.losses = [float(h["loss"]) for h in state.log_history if "loss" in h]
+                log._tell()
+
+            def on_step_end(self, args, state, control, **kwargs):
+                log.step, log.seconds = state.global_step, time.perf_counter() - started[0]
+                log.peak_gib = peak_memory_gib()
+                log._tell()
+
+            def on_log(self, args, state, control, logs=None, **kwargs):
+                if "loss" in (logs or {}):
+                    log.steps.append(state.global_step)
+                    log.losses.append(float(logs["loss"]))
+                    log.tokens = int(float(logs.get("num_tokens", 0)))
+                    log._tell()
+
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(Follow())
+        return self
+
+    def _tell(self):
+        for listener in self.listeners:
+            listener(self)
+
+
+@dataclass
+class TrainingRun:
+    """A finished training: the model with its adapter, and what the run reported."""
+
+    model: object = field(repr=False)
+    tokenizer: object = field(repr=False)
+    log: TrainingLog
+    recipe: Recipe
+    engine: str
+    resumed_from: int = 0
+
+    def save(self, folder) -> Path:
+        """Write adapter, tokenizer and recipe to ``folder``, whole or not at all."""
+        return save_adapter(self.model, self.tokenizer, folder, recipe=self.recipe, log=self.log)
+
+
+def save_adapter(model, tokenizer, folder, *, recipe: Recipe | None = None, log: TrainingLog | None = None) -> Path:
+    """``save_pretrained`` of adapter and tokenizer, atomically, with the recipe and log beside them."""
+    from .files import atomic_folder
+
+    folder = Path(folder)
+    with atomic_folder(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        facts = {"recipe": recipe.to_dict() if recipe else None, "log": log.to_dict() if log else None}
+        atomic_write_text(new / "lorakit_run.json", json.dumps(facts, indent=1))
+    return folder
+
+
+def last_checkpoint(folder) -> Path | None:
+    """The newest checkpoint in ``folder`` that was written to its end, or None.
+
+    transformers writes ``trainer_state.json`` last; a checkpoint without a readable one was cut off.
+    """
+    found = []
+    for path in Path(folder).glob("checkpoint-*"):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            found.append((int(path.name.split("-")[1]), path))
+        except (OSError, ValueError):
+            continue
+    return max(found)[1] if found else None
+
+
+def train(
+    recipe: Recipe, tickets: list[Ticket], base: str, *, engine: str = "unsloth", output_dir, resume: bool = True, listeners=()
+) -> TrainingRun:
+    """Train a new adapter, or go on where a killed run of the same recipe, data, base and engine stopped.
+
+    Args:
+        recipe: hyperparameters.
+        tickets: training rows.
+        base: folder or Hub name of the base model.
+        engine: ``"unsloth"`` or ``"plain"``.
+        output_dir: checkpoints go to a subfolder named after what is trained, so different runs never mix.
+        resume: False starts from nothing.
+        listeners: called with the :class:`TrainingLog` after every step.
+
+    Raises:
+        LorakitError: for an unknown engine, no rows, a target the model lacks, a bad mask, or a full disk.
+    """
+    if engine not in ENGINES:
+        raise LorakitError("engine", got=repr(engine), expected=" or ".join(ENGINES), do="Use engine='unsloth'.")
+    if not tickets:
+        raise LorakitError("training data", got="no tickets", expected="at least one", do="Load a split first.")
+    plan = {"recipe": recipe.to_dict(), "data": [[t.ticket, t.answer] for t in tickets], "base": base, "engine": engine}
+    folder = Path(output_dir) / fingerprint(plan)
+    need_space(folder, 0.5, "checkpoints")
+    model, tokenizer = {"unsloth": load_unsloth, "plain": load_plain}[engine](base, recipe)
+    trainer = build_trainer(model, tokenizer, tickets, recipe, folder, engine)
+    log = TrainingLog(listeners=list(listeners)).attach(trainer)
+    checkpoint = last_checkpoint(folder) if resume else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    gc.collect()
+    return TrainingRun(model, tokenizer, log, recipe, engine, int(checkpoint.name.split("-")[1]) if checkpoint else 0)

@@ -1,0 +1,83 @@
+"""Set up the course: a virtual environment in .venv with the locked libraries. Only the standard library is used.
+
+    python3 scripts/bootstrap.py
+
+Running it again does nothing unless the lock file or pyproject.toml changed.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+LOCK = os.path.join(ROOT, "requirements", "cpu.lock")
+STAMP = os.path.join(VENV, "lorakit-stamp")
+# PyTorch's own CPU wheels, for machines whose package registry serves the CUDA build under the same version.
+CPU_INDEX = os.environ.get("LORAKIT_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
+
+
+def main():
+    if sys.version_info < (3, 11):
+        sys.exit(
+            "lorakit: Python: expected 3.11 or newer, got %s. Install Python 3.11 and run "
+            "`make PYTHON=python3.11 course`." % platform.python_version()
+        )
+    want = stamp()
+    if read(STAMP) == want:
+        return
+    python = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin", "python")
+    if not os.path.exists(python):
+        run([sys.executable, "-m", "venv", VENV], "could not make the virtual environment (Debian: install python3-venv)")
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    print("lorakit: installing the locked libraries into .venv (a few minutes the first time)", flush=True)
+    run([*pip, "--upgrade", "pip==26.3", "setuptools==84.2.1", "wheel==0.48.0"], "could not reach a package registry")
+    torch = next(line for line in open(LOCK) if line.startswith("torch==")).split()[0]
+    index = [] if cpu_build_is_default(pip, torch) else ["--index-url", CPU_INDEX]
+    run([*pip, *index, torch], "could not install " + torch)
+    run([*pip, "-r", LOCK], "could not install the locked libraries")
+    run([*pip, "--no-build-isolation", "-e", ROOT], "could not install lorakit itself")
+    with open(STAMP + ".new", "w") as file:
+        file.write(want)
+    os.replace(STAMP + ".new", STAMP)
+
+
+def stamp():
+    digest = hashlib.sha256(platform.python_version().encode())
+    for name in (LOCK, os.path.join(ROOT, "pyproject.toml"), os.path.abspath(__file__)):
+        with open(name, "rb") as file:
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+def cpu_build_is_default(pip, torch):
+    """Whether the plain registry gives a CPU build of torch here (it does on macOS and Windows)."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return True
+    report = subprocess.run(
+        [*pip, "--dry-run", "--ignore-installed", "--report", "-", torch], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        return "+cpu" in json.loads(report.stdout)["install"][0]["metadata"]["version"]
+    except (ValueError, LookupError):
+        return False
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def run(command, problem):
+    if subprocess.call(command):
+        sys.exit("lorakit: %s. See the lines above, then run this again; what was installed is kept." % problem)
+
+
+if __name__ == "__main__":
+    main()
