@@ -18,7 +18,7 @@ INTENTS = ("refund", "exchange", "shipping", "question", "cancel")
 URGENCIES = ("low", "normal", "high")
 
 #: What the tuned model is told. Short on purpose: fine-tuning moves the instructions into the weights.
-SYSTEM_PROMPT = "Ticket to JSON: order_id, customer, product, intent, urgency."
+SYSTEM_PROMPT = "Ticket to JSON."
 
 #: Prompts for a model that was not tuned, from the tuned model's own to full instructions.
 BASELINE_PROMPTS = {

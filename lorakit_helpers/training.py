@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -95,6 +96,7 @@ def sft_arguments(recipe: Recipe, output_dir, engine: str = "unsloth") -> dict:
         "save_total_limit": 2,
         "seed": recipe.seed,
         "max_length": recipe.max_length,
+        "pad_to_multiple_of": 8,
         "completion_only_loss": True,
         "train_sampling_strategy": "group_by_length" if recipe.group_by_length else "random",
         "gradient_checkpointing": bool(recipe.gradient_checkpointing),
@@ -354,6 +356,8 @@ def train(
     """
     if engine not in ENGINES:
         raise LorakitError("engine", got=repr(engine), expected=" or ".join(ENGINES), do="Use engine='unsloth'.")
+    from peft.helpers import disable_input_dtype_casting
+
     if not tickets:
         raise LorakitError("training data", got="no tickets", expected="at least one", do="Load a split first.")
     plan = {"recipe": recipe.to_dict(), "data": [[t.ticket, t.answer] for t in tickets], "base": base, "engine": engine}
@@ -362,8 +366,9 @@ def train(
     model, tokenizer = {"unsloth": load_unsloth, "plain": load_plain}[engine](base, recipe)
     trainer = build_trainer(model, tokenizer, tickets, recipe, folder, engine)
     log = TrainingLog(listeners=list(listeners)).attach(trainer)
+    once = disable_input_dtype_casting(model) if engine == "unsloth" else nullcontext()
     checkpoint = last_checkpoint(folder) if resume else None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), once:  # bf16 autocast casts once; peft would cast to fp32 and back
         warnings.simplefilter("ignore")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     gc.collect()

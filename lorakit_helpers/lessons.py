@@ -1,0 +1,44 @@
+"""The course's thirteen notebooks: titles, times, and which of them are in this folder."""
+
+from dataclasses import dataclass
+
+from .files import project_root
+
+__all__ = ["LESSONS", "Lesson", "lessons_table"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One notebook: file stem, what it teaches, and minutes on the ``cpu`` profile."""
+
+    stem: str
+    title: str
+    minutes: int
+
+
+LESSONS = (
+    Lesson("00_start_here", "Check-up, map, first look at the base model", 2),
+    Lesson("01_prompt_rag_or_finetune", "Prompting, RAG or fine-tuning, measured on the same questions", 8),
+    Lesson("02_vram_math", "Where the memory goes", 3),
+    Lesson("03_low_rank_and_lora", "LoRA by hand, equal to peft", 3),
+    Lesson("04_quantization_and_qlora", "NF4 by hand, equal to bitsandbytes", 3),
+    Lesson("05_prepare_your_dataset", "Formats, linting, splits", 8),
+    Lesson("06_chat_templates_and_lengths", "Templates, masks, lengths", 8),
+    Lesson("07_train_with_qlora", "Train the ticket adapter, before and after", 16),
+    Lesson("08_hyperparameter_lab", "What each knob does", 10),
+    Lesson("09_evaluate", "Is it really better?", 8),
+    Lesson("10_merge_swap_export", "Merge, swap, GGUF, serve", 8),
+    Lesson("11_pitfalls_clinic", "Seven pitfalls, caused and cured", 15),
+    Lesson("12_scale_up", "Larger models and GPUs", 6),
+)
+
+
+def lessons_table() -> str:
+    """The map as a Markdown table; a lesson that is in the folder is linked and marked *here*."""
+    folder = project_root() / "notebooks"
+    lines = ["| lesson | what you do | minutes (cpu profile) | |", "|---|---|---|---|"]
+    for lesson in LESSONS:
+        here = (folder / f"{lesson.stem}.ipynb").is_file()
+        name = f"[{lesson.stem}]({lesson.stem}.ipynb)" if here else lesson.stem
+        lines.append(f"| {name} | {lesson.title} | about {lesson.minutes} | {'here' if here else 'planned'} |")
+    return "\n".join(lines)
