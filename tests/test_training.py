@@ -1,0 +1,257 @@
+"""Training: masks, guards, determinism, resume after a kill, both engines, each on a tiny model in its own process."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from lorakit_helpers.errors import LorakitError
+from lorakit_helpers.recipes import Recipe
+from lorakit_helpers.training import check_targets, guard_model, guard_versions, last_checkpoint, sft_arguments
+
+RECIPE = Recipe(
+    r=4, lora_alpha=8, learning_rate=1e-3, max_steps=6, warmup_steps=1, per_device_train_batch_size=2, logging_steps=1,
+    save_steps=2, attn_implementation="eager",
+)  # fmt: skip
+
+
+def child(code: str, *arguments, expect=0) -> str:
+    """Run code in a fresh interpreter (Unsloth patches the one it is imported into) and return what it printed."""
+    code = "from lorakit_helpers.start import start; start('smoke')\n" + textwrap.dedent(code)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env={**os.environ}, timeout=300
+    )
+    assert done.returncode == expect, done.stderr[-3000:]
+    return done.stdout
+
+
+RUN = """
+import json, sys
+from lorakit_helpers.recipes import Recipe
+from lorakit_helpers.tickets import load_split
+from lorakit_helpers.training import train
+base, out, engine, steps = sys.argv[1:5]
+recipe = Recipe(r=4, lora_alpha=8, learning_rate=1e-3, max_steps=int(steps), warmup_steps=1, per_device_train_batch_size=2,
+                logging_steps=1, save_steps=2, attn_implementation="eager", seed=int(sys.argv[5]) if len(sys.argv) > 5 else 42)
+run = train(recipe, load_split("train")[:16], base, engine=engine, output_dir=out)
+print("RESULT" + json.dumps({"losses": run.log.losses, "steps": run.log.steps, "resumed": run.resumed_from,
+                             "tokens": run.log.tokens}))
+"""
+
+
+def train_in_child(tiny, out, engine="unsloth", steps=6, seed=42):
+    return json.loads(child(RUN, tiny, out, engine, steps, seed).split("RESULT")[1])
+
+
+@pytest.mark.training
+def test_the_same_seed_gives_the_same_losses_and_another_seed_does_not(tiny, tmp_path):
+    first, second, other = (train_in_child(tiny, tmp_path / str(i), seed=s) for i, s in enumerate((42, 42, 7)))
+    assert first["losses"] == second["losses"]
+    assert first["losses"] != other["losses"]
+    assert len(first["losses"]) == 6 and first["tokens"] > 0
+
+
+@pytest.mark.training
+def test_both_engines_learn_alike(tiny, tmp_path):
+    fast, plain = (train_in_child(tiny, tmp_path / engine, engine) for engine in ("unsloth", "plain"))
+    assert fast["losses"] == pytest.approx(plain["losses"], rel=0.02)
+
+
+@pytest.mark.training
+def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_losses(tiny, tmp_path):
+    whole = train_in_child(tiny, tmp_path / "whole")
+    kill = RUN.replace(
+        "run = train(", "import os, signal\nrun = train("
+    ).replace(
+        "output_dir=out)",
+        "output_dir=out, listeners=[lambda log: log.step == 5 and os.kill(os.getpid(), signal.SIGKILL)])",
+    )  # fmt: skip
+    child(kill, tiny, tmp_path / "killed", "unsloth", 6, expect=-9)
+    again = train_in_child(tiny, tmp_path / "killed")
+    assert again["resumed"] == 4
+    assert again["losses"] == pytest.approx(whole["losses"], rel=1e-6)
+
+
+def test_a_checkpoint_cut_off_before_its_end_is_passed_over(tmp_path):
+    for step, text in ((2, "{}"), (4, "{"), (10, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if text is not None:
+            (folder / "trainer_state.json").write_text(text)
+    assert last_checkpoint(tmp_path).name == "checkpoint-2"
+    assert last_checkpoint(tmp_path / "none") is None
+
+
+GUARD = """
+import sys, torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from lorakit_helpers.training import guard_model
+config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16, quantization_config=config)
+layer = model.model.layers[0].self_attn.q_proj
+if not layer.support_avx512bf16_for_cpu:
+    print("NOT HERE"); sys.exit()
+if sys.argv[2] == "guarded":
+    assert guard_model(model) == 14
+before = layer.weight.data.clone()
+with torch.no_grad():
+    model.eval()(input_ids=torch.arange(20)[None])
+same = layer.weight.data.shape == before.shape and torch.equal(layer.weight.data, before)
+print("UNTOUCHED" if same else "REPACKED")
+"""
+
+
+@pytest.mark.training
+def test_evaluating_before_training_leaves_guarded_4_bit_weights_untouched(tiny):
+    unguarded = child(GUARD, tiny, "unguarded").strip()
+    if unguarded == "NOT HERE":
+        pytest.skip("this processor has no AVX512-BF16, bitsandbytes does not repack here")
+    assert unguarded == "REPACKED", "bitsandbytes no longer repacks: the guard can go"
+    assert child(GUARD, tiny, "guarded").strip() == "UNTOUCHED"
+
+
+def test_trl_with_triton_losses_is_refused_without_a_gpu():
+    guard_versions("cpu", "1.14.0")
+    guard_versions("cuda", "1.16.0")
+    for bad in ("1.15.0", "2.0"):
+        with pytest.raises(LorakitError, match=r"trl==1\.14\.0"):
+            guard_versions("cpu", bad)
+
+
+def test_8_bit_adamw_is_replaced_where_there_is_no_gpu(tiny, tmp_path, train_rows):
+    out = child(
+        """
+        import sys
+        from lorakit_helpers.recipes import Recipe
+        from lorakit_helpers.tickets import load_split
+        from lorakit_helpers.training import build_trainer, load_plain
+        recipe = Recipe(r=2, lora_alpha=2, optim="adamw_8bit")
+        model, tokenizer = load_plain(sys.argv[1], recipe)
+        trainer = build_trainer(model, tokenizer, load_split("train")[:4], recipe, sys.argv[2], "plain")
+        print(trainer.args.optim)
+        """,
+        tiny, tmp_path,
+    )  # fmt: skip
+    assert "adamw_torch_fused" in out.lower() or "ADAMW_TORCH_FUSED" in out
+
+
+MASK = """
+import json, sys
+from lorakit_helpers.recipes import Recipe
+from lorakit_helpers.tickets import answer_text, load_split
+from lorakit_helpers.training import build_trainer, load_plain, load_unsloth
+base, out, engine = sys.argv[1:4]
+recipe = Recipe(r=2, lora_alpha=2)
+model, tokenizer = {"plain": load_plain, "unsloth": load_unsloth}[engine](base, recipe)
+tickets = load_split("train")[:8]
+trainer = build_trainer(model, tokenizer, tickets, recipe, out, engine)
+batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
+texts = [tokenizer.decode(row[row != -100]) for row in batch["labels"]]
+print("RESULT" + json.dumps({"got": texts, "want": [answer_text(t.answer) + "<|im_end|>\\n" for t in tickets]}))
+"""
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("engine", ["unsloth", "plain"])
+def test_the_labels_are_the_answer_and_its_end_mark_and_nothing_else(tiny, tmp_path, engine):
+    result = json.loads(child(MASK, tiny, tmp_path, engine).split("RESULT")[1])
+    assert result["got"] == result["want"]
+
+
+@pytest.mark.training
+def test_a_mask_that_trains_nothing_or_never_stops_is_refused(tiny, tmp_path):
+    out = child(
+        """
+        import sys
+        from lorakit_helpers.errors import LorakitError
+        from lorakit_helpers.recipes import Recipe
+        from lorakit_helpers.tickets import load_split
+        from lorakit_helpers.training import build_trainer, load_plain
+        rows = load_split("train")[:4]
+        for limit in (512, 60):  # 60 tokens cut the answers' ends off
+            recipe = Recipe(r=2, lora_alpha=2, max_length=limit)
+            model, tokenizer = load_plain(sys.argv[1], recipe)
+            try:
+                build_trainer(model, tokenizer, rows, recipe, sys.argv[2], "plain")
+                print("fine")
+            except LorakitError as error:
+                print(error)
+        """,
+        tiny, tmp_path,
+    ).strip().splitlines()  # fmt: skip
+    assert out[-2] == "fine" and "loss mask" in out[-1] and "max_length" in out[-1]
+
+
+def test_a_target_the_model_lacks_is_named_with_the_nearest(tiny):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    check_targets(model, RECIPE)
+    with pytest.raises(LorakitError, match="Did you mean 'q_proj'"):
+        check_targets(model, RECIPE.but(target_modules=("q_prj",)))
+
+
+def test_guarding_a_model_without_4_bit_layers_changes_nothing(tiny):
+    from transformers import AutoModelForCausalLM
+
+    assert guard_model(AutoModelForCausalLM.from_pretrained(tiny)) == 0
+
+
+@pytest.mark.training
+def test_the_plain_engine_refuses_a_process_that_unsloth_has_patched(tiny):
+    out = child(
+        """
+        import sys, unsloth
+        from lorakit_helpers.recipes import Recipe
+        from lorakit_helpers.training import load_plain
+        try:
+            load_plain(sys.argv[1], Recipe())
+        except ValueError as error:
+            print(error)
+        """,
+        tiny,
+    )  # fmt: skip
+    assert "Restart the kernel" in out
+
+
+def test_every_trainer_argument_is_one_sftconfig_knows():
+    import dataclasses
+
+    from trl import SFTConfig
+
+    known = {f.name for f in dataclasses.fields(SFTConfig)}
+    for engine in ("unsloth", "plain"):
+        assert set(sft_arguments(RECIPE, "x", engine)) <= known
+
+
+@pytest.mark.training
+def test_an_adapter_is_saved_whole_or_not_at_all_and_plain_peft_loads_it(tiny, tmp_path, tokenizer, monkeypatch):
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from lorakit_helpers.training import save_adapter
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), config)
+    folder = save_adapter(model, tokenizer, tmp_path / "a", recipe=RECIPE)
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), folder)
+    ids = torch.arange(10)[None]
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, again(ids).logits)
+    assert json.loads((folder / "lorakit_run.json").read_text())["recipe"]["r"] == 4
+    names = sorted(p.name for p in folder.iterdir())
+    assert not [n for n in names if n.endswith((".bin", ".pkl", ".pt"))]
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tokenizer, "save_pretrained", fail)
+    with pytest.raises(LorakitError, match="No space left"):
+        save_adapter(model, tokenizer, folder)
+    assert sorted(p.name for p in folder.iterdir()) == names
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
