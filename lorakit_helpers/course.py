@@ -13,7 +13,7 @@ from .files import atomic_write_text, fingerprint, project_root, sha256_of
 __all__ = ["NotebookRun", "fill_solutions", "find_notebooks", "run_notebook", "stale", "widget_errors"]
 
 #: Inputs every notebook depends on; a change in any of them makes its executed copy stale.
-_INPUTS = ("lorakit_helpers/**/*.py", "data/**/*.json*", "requirements/*.lock")
+_INPUTS = ("lorakit_helpers/**/*.py", "data/**/*.json*", "requirements/*.lock", "notebooks/solutions/*.py")
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def run_notebook(path: Path, profile: str, build: Path, *, strict: bool = False,
     """
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     root = root or project_root()
     executed, page = build / "notebooks" / path.name, build / "html" / f"{path.stem}.html"
@@ -129,6 +130,11 @@ def run_notebook(path: Path, profile: str, build: Path, *, strict: bool = False,
             raise LorakitError(
                 f"{path.stem}, cell {error.cell_index}", got=f"{error.ename}: {lines[0] if lines else ''}",
                 expected="every cell to run", do=f"See {executed} for the whole traceback.",
+            ) from error  # fmt: skip
+        except DeadKernelError as error:
+            raise LorakitError(
+                path.stem, got="a kernel that died", expected="every cell to run",
+                do="Most often memory ran out: close other programs and run it again; training resumes from its checkpoint.",
             ) from error  # fmt: skip
     done = nbformat.read(executed, as_version=4)
     hidden = widget_errors(done)

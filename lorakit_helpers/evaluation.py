@@ -169,13 +169,17 @@ def _bootstrap(data, statistic, **options):
 def _proportion(name: str, values: np.ndarray) -> Metric:
     n, share = len(values), float(values.mean())
     if share in (0.0, 1.0):
-        # Resampling 150 zeros gives 150 zeros: the bootstrap's interval would have no width.
-        from scipy.stats import binomtest
-
-        low, high = binomtest(round(share * n), n).proportion_ci(CONFIDENCE, method="exact")
-        return Metric(name, share, float(low), float(high), n, "Clopper-Pearson (all alike)")
+        return _all_alike(name, share, n)
     low, high = _bootstrap((values,), np.mean)
     return Metric(name, share, low, high, n, "bootstrap, percentile")
+
+
+def _all_alike(name: str, share: float, n: int) -> Metric:
+    """Resampling n zeros gives n zeros: the bootstrap's interval would have no width."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(round(share * n), n).proportion_ci(CONFIDENCE, method="exact")
+    return Metric(name, share, float(low), float(high), n, "Clopper-Pearson (all alike)")
 
 
 def _macro_f1(name: str, truth: np.ndarray, guess: np.ndarray) -> Metric:
@@ -188,8 +192,11 @@ def _macro_f1(name: str, truth: np.ndarray, guess: np.ndarray) -> Metric:
         return f1_score(truth[rows], guess[rows], labels=labels, average="macro", zero_division=0.0)
 
     rows = np.arange(len(truth))
-    low, high = _bootstrap((rows,), f1, n_resamples=500, vectorized=False) if len(rows) > 1 else (0.0, 1.0)
-    return Metric(name, float(f1(rows)), low, high, len(rows), "bootstrap, percentile")
+    value = float(f1(rows))
+    if len(rows) == 1 or value in (0.0, 1.0):
+        return _all_alike(name, round(value), len(rows))
+    low, high = _bootstrap((rows,), f1, n_resamples=200, vectorized=False)
+    return Metric(name, value, low, high, len(rows), "bootstrap, percentile")
 
 
 @dataclass(frozen=True)
@@ -253,9 +260,11 @@ def verdict(difference: Difference) -> str:
     to be trusted.
     """
     d = difference
-    if d.low > 0 and d.p_value < 1 - CONFIDENCE:
+    sign = -1 if d.name == "extra keys" else 1  # fewer of them is better
+    low, high = sorted((sign * d.low, sign * d.high))
+    if low > 0 and d.p_value < 1 - CONFIDENCE:
         word = "Better"
-    elif d.high < 0 and d.p_value < 1 - CONFIDENCE:
+    elif high < 0 and d.p_value < 1 - CONFIDENCE:
         word = "Worse"
     else:
         return f"No evidence of improvement: {d} on {d.n} tickets, p = {d.p_value:.2g}."

@@ -168,7 +168,7 @@ def current_profile(name: str = "auto") -> ProfileChoice:
     Raises:
         LorakitError: for an unknown name, or a GPU profile where there is no GPU.
     """
-    asked = name if name != "auto" else os.environ.get("LORAKIT_PROFILE", "auto")
+    asked = name if name != "auto" else (os.environ.get("LORAKIT_PROFILE") or "auto")
     if asked == "auto":
         return choose_profile(detect())
     profile = get_profile(asked)

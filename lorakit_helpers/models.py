@@ -242,9 +242,11 @@ def load_model(base: BaseModel | str, adapter=None):
 
     hardware = detect()
     path = base.path if isinstance(base, BaseModel) else str(base)
+    # torch's fused attention decodes slowly in bf16 on a CPU (measured: 73 s against 33 s for 75 tickets).
+    attention = {"attn_implementation": "eager"} if hardware.device == "cpu" else {}
     dtype = torch.bfloat16 if hardware.bf16 else (torch.float16 if hardware.device == "cuda" else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(path)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=hardware.device)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=hardware.device, **attention)
     if adapter is not None:
         from peft import PeftModel
 

@@ -23,9 +23,10 @@ def plot_training(log, *, ax=None):
     ax = ax or new_axes()
     ax.plot(log.steps, log.losses, color=AFTER, marker="o", markersize=3)
     ax.set(xlabel="optimizer step", ylabel="loss on the answers (nats per token)", xlim=(0, max(log.max_steps, 1)))
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("{x:g}")
+    if any(0 < loss < float("inf") for loss in log.losses):  # a log axis needs one; nan losses must not stop a run
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
     ax.grid(alpha=0.3)
     return ax
 

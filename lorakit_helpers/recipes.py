@@ -1,5 +1,6 @@
 """A training recipe: every LoRA and training hyperparameter in one place, checked when it is made."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 
 from .errors import LorakitError
@@ -62,7 +63,8 @@ class Recipe:
     seed: int = 42
 
     def __post_init__(self):
-        object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        targets = (self.target_modules,) if isinstance(self.target_modules, str) else tuple(self.target_modules)
+        object.__setattr__(self, "target_modules", targets)
         for name in ("r", "lora_alpha", "per_device_train_batch_size", "gradient_accumulation_steps", "max_length"):
             self._check(name, _whole(getattr(self, name)) and getattr(self, name) >= 1, "a whole number of at least 1")
         for name in ("logging_steps", "save_steps"):
@@ -121,7 +123,7 @@ def _whole(value) -> bool:
 
 
 def _number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _default(name):

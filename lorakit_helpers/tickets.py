@@ -100,17 +100,32 @@ def load_split(name: str) -> list[Ticket]:
     return load_tickets(project_root() / "data" / "tickets" / f"{name}.jsonl")
 
 
+class _KeyTwiceError(ValueError):
+    """A JSON object names a key twice; json alone would keep the last one silently."""
+
+
+def _no_key_twice(pairs: list[tuple]) -> dict:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise _KeyTwiceError(name)
+    return dict(pairs)
+
+
 def _checked_row(raw: bytes, where: str) -> dict:
     try:
-        row = json.loads(raw.decode("utf-8"))
+        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_key_twice)
     except UnicodeDecodeError as error:
         raise LorakitError(
             f"{where}, byte {error.start + 1}", got=f"byte 0x{raw[error.start]:02x}", expected="UTF-8 text",
             do="Save the file as UTF-8.",
         ) from error  # fmt: skip
-    except json.JSONDecodeError as error:
+    except _KeyTwiceError as error:
+        raise LorakitError(f"{where}, {error}", got="the key twice", expected="once", do="Remove one of them.") from error
+    except (ValueError, RecursionError) as error:
+        column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise LorakitError(
-            f"{where}, column {error.colno}", got=error.msg, expected="one whole JSON object on the line",
+            where + column, got=getattr(error, "msg", None) or str(error), expected="one whole JSON object on the line",
             do="Check for a missing quote or brace, or a line break inside the object.",
         ) from error  # fmt: skip
     problem = next(iter(sorted(_validator("row").iter_errors(row), key=lambda e: (len(e.path), str(e.path)))), None)
@@ -126,14 +141,21 @@ def _checked_row(raw: bytes, where: str) -> dict:
 
 def _schema_error(where: str, problem) -> LorakitError:
     place = ".".join(str(part) for part in problem.absolute_path) or "row"
-    fixes = {
-        "required": ("a key is missing", "Add the key; use null where the ticket has none."),
-        "additionalProperties": ("a key too many", "Remove the key."),
-        "enum": (repr(problem.instance), "Use one of the listed words."),
-        "type": (repr(problem.instance), "Check the value's type."),
+    rule, value = problem.validator, problem.instance
+    if rule in ("required", "additionalProperties"):
+        allowed = list(problem.schema["properties"])
+        missing = [key for key in problem.schema["required"] if key not in value]
+        extra = [key for key in value if key not in allowed]
+        got = f"no {missing[0]!r}" if rule == "required" else f"the extra key {extra[0]!r}"
+        fix = "Add the key; use null where the ticket has none." if rule == "required" else "Remove the key."
+        return LorakitError(f"{where}, {place}", got=got, expected="the keys " + ", ".join(allowed), do=fix)
+    wanted = {
+        "enum": lambda v: "one of " + ", ".join(v),
+        "type": lambda v: " or ".join(v) if isinstance(v, list) else v,
+        "pattern": lambda v: "some text",
     }
-    got, fix = fixes.get(problem.validator, (repr(problem.instance)[:80], "See data/tickets/README.md."))
-    return LorakitError(f"{where}, {place}", got=got, expected=problem.message, do=fix)
+    expected = wanted.get(rule, str)(problem.validator_value)
+    return LorakitError(f"{where}, {place}", got=repr(value)[:80], expected=expected, do="See data/tickets/README.md.")
 
 
 def answer_text(answer: dict) -> str:
@@ -150,8 +172,10 @@ def parse_answer(text: str) -> tuple[dict | None, str]:
         ``"wrong value"`` or ``"wrong order"``.
     """
     try:
-        answer = json.loads(text.strip())
-    except (json.JSONDecodeError, RecursionError) as error:
+        answer = json.loads(text.strip(), object_pairs_hook=_no_key_twice)
+    except _KeyTwiceError as error:
+        return None, f"extra key: {error} twice"
+    except (ValueError, RecursionError) as error:
         return None, f"not JSON: {error}"
     if not isinstance(answer, dict):
         return None, f"not JSON: an object was expected, got {type(answer).__name__}"

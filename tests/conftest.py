@@ -1,13 +1,10 @@
 """Shared pieces of the tests: the real base model, and a tiny Llama with the real tokenizer for quick training."""
 
-import os
-
-from lorakit_helpers.start import _QUIET
-
-for name, value in _QUIET.items():
-    os.environ.setdefault(name, value)
-
 import pytest
+
+from lorakit_helpers.start import start
+
+start("smoke")  # before anything imports torch
 
 
 @pytest.fixture(scope="session")
