@@ -1,5 +1,6 @@
 """The first cell of every notebook: quiet libraries, one profile, and what it means here."""
 
+import logging
 import os
 import warnings
 
@@ -28,6 +29,8 @@ def start(profile: str = "auto") -> ProfileChoice:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    # bitsandbytes reports an optional kernel that is not installed; its own code is used instead
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     return current_profile(profile)
 

@@ -3,7 +3,7 @@
 import gc
 import json
 import re
-import resource
+import shutil
 import sys
 import time
 import warnings
@@ -89,6 +89,7 @@ def sft_arguments(recipe: Recipe, output_dir, engine: str = "unsloth") -> dict:
         "lr_scheduler_type": recipe.lr_scheduler_type,
         "weight_decay": recipe.weight_decay,
         "optim": recipe.optim,
+        "use_cpu": not cuda,
         "bf16": hardware.bf16,
         "fp16": cuda and not hardware.bf16,
         "logging_steps": recipe.logging_steps,
@@ -225,6 +226,11 @@ def peak_memory_gib() -> float:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss of a child process starts at its parent's size on Linux
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**20
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
@@ -342,6 +348,8 @@ def train(
 ) -> TrainingRun:
     """Train a new adapter, or go on where a killed run of the same recipe, data, base and engine stopped.
 
+    The checkpoints of a run that ends are removed; save the result with :meth:`TrainingRun.save`.
+
     Args:
         recipe: hyperparameters.
         tickets: training rows.
@@ -372,4 +380,5 @@ def train(
         warnings.simplefilter("ignore")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     gc.collect()
+    shutil.rmtree(folder, ignore_errors=True)  # the checkpoints of a finished run have done their work
     return TrainingRun(model, tokenizer, log, recipe, engine, int(checkpoint.name.split("-")[1]) if checkpoint else 0)

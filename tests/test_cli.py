@@ -85,7 +85,6 @@ def test_interrupt_exits_with_130_and_says_that_work_is_kept(monkeypatch, capsys
     assert "kept" in one_sentence(capsys)
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="files.py: atomic_write_text makes the folder outside its try")
 def test_build_folder_below_a_file_exits_with_1(no_model, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert cli.main(["run", "00", "--profile", "smoke", "--build", str(tmp_path / "file")]) == 1

@@ -161,7 +161,6 @@ def test_damaged_stamp_is_stale(course, tmp_path):
         assert stale(path, "smoke", tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="course.py: _INPUTS lacks notebooks/solutions, which a strict run executes")
 def test_changed_solutions_make_a_strict_run_stale(course, tmp_path):
     path = done(course, tmp_path, strict=True)
     (course / "notebooks" / "solutions" / "00.py").write_text("# changed\n")
@@ -196,7 +195,6 @@ def test_failing_cell_is_named_with_its_error_and_leaves_no_stamp(course, tmp_pa
     assert not (tmp_path / "build" / "html").exists() and stale(path, "smoke", tmp_path / "build")
 
 
-@pytest.mark.xfail(strict=True, reason="course.py: only PapermillExecutionError is caught, not nbclient's DeadKernelError")
 def test_killed_kernel_is_said_as_one_sentence(course, tmp_path):
     path = course / "notebooks" / "07_second.ipynb"
     nbformat.write(notebook("import os\nos._exit(9)"), path)

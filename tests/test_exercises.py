@@ -132,12 +132,10 @@ def test_true_is_not_one():
     assert diagnose("0.1", lambda text: int(EXERCISES["0.1"].reference(text)))
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="exercises.py: _same asks an array for one truth value")
 def test_array_instead_of_a_list_does_not_stop_the_notebook():
     assert check("7.4", lambda ids, n: np.array([-100] * n + ids[n:])) is EXERCISES["7.4"].reference
 
 
-@pytest.mark.xfail(strict=True, reason="exercises.py: 7.4 says 'ids stays as it is' and does not look")
 def test_mask_that_changes_its_input_is_not_right():
     def mask_in_place(ids, n):
         ids[:n] = [-100] * n

@@ -87,7 +87,6 @@ def test_full_disk_message_names_file_reason_and_remedy(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
-@pytest.mark.xfail(strict=True, reason="files.py: mkdir and mkstemp stand before the try in atomic_write_text")
 def test_unusable_parent_is_said_as_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LorakitError, match="could not write"):
@@ -115,7 +114,6 @@ def test_failed_folder_leaves_the_old_one_and_no_litter(tmp_path, fault):
     assert names(target) == ["kept"] and names(tmp_path) == ["model"]
 
 
-@pytest.mark.xfail(strict=True, reason="files.py: atomic_folder does not put the old folder back when the swap fails")
 def test_failed_swap_puts_the_old_folder_back(tmp_path, monkeypatch):
     target, replace = tmp_path / "model", os.replace
     target.mkdir()

@@ -71,7 +71,6 @@ def test_unknown_profile_in_the_environment_is_named(no_gpu, monkeypatch):
         current_profile()
 
 
-@pytest.mark.xfail(strict=True, reason="hardware.py: an empty LORAKIT_PROFILE is looked up as a name")
 def test_empty_environment_variable_counts_as_unset(no_gpu, monkeypatch):
     monkeypatch.setenv("LORAKIT_PROFILE", "")
     assert current_profile().profile.name == "cpu"

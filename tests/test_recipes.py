@@ -86,7 +86,6 @@ def test_recipe_cannot_be_changed_unchecked():
         Recipe().r = 0
 
 
-@pytest.mark.xfail(strict=True, reason="recipes.py: tuple('q_proj') is ('q', '_', 'p', ...)")
 def test_one_target_module_as_text_is_not_cut_into_letters():
     try:
         assert Recipe(target_modules="q_proj").target_modules == ("q_proj",)
@@ -94,7 +93,6 @@ def test_one_target_module_as_text_is_not_cut_into_letters():
         assert "target_modules" in str(error)
 
 
-@pytest.mark.xfail(strict=True, reason="recipes.py: infinity passes > 0")
 @pytest.mark.parametrize("name", ["num_train_epochs", "weight_decay"])
 def test_infinity_cannot_train(name):
     with pytest.raises(LorakitError, match=name):

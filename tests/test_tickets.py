@@ -130,13 +130,13 @@ def test_missing_row_key_is_named_with_its_line(tmp_path, key):
 )
 def test_extra_key_is_named_with_its_line(tmp_path, place, bad):
     message = fault(write(tmp_path / "t.jsonl", row("a"), bad))
-    assert f"line 2, {place}" in message and "'mood'" in message and "a key too many" in message and "Remove" in message
+    assert f"line 2, {place}" in message and "'mood'" in message and "expected the keys" in message and "Remove" in message
 
 
 @pytest.mark.parametrize(("key", "allowed"), [("intent", INTENTS), ("urgency", URGENCIES)])
 def test_wrong_word_is_named_with_the_allowed_ones(tmp_path, key, allowed):
     message = fault(write(tmp_path / "t.jsonl", row("a"), row("b"), row("c", answer(**{key: "whenever"}))))
-    assert f"line 3, answer.{key}" in message and "'whenever'" in message and "listed words" in message
+    assert f"line 3, answer.{key}" in message and "'whenever'" in message and "expected one of" in message
     assert all(word in message for word in allowed)
 
 
@@ -160,13 +160,11 @@ def test_wrong_key_order_is_named_with_found_and_right_order(tmp_path):
     assert "Put the keys in that order" in message
 
 
-@pytest.mark.xfail(strict=True, reason="tickets.py: json.loads keeps the last of two equal keys in silence")
 def test_key_written_twice_is_an_error(tmp_path):
     twice = json.dumps(row("a")).replace('"urgency": "low"', '"urgency": "low", "urgency": "high"').encode()
     assert "line 1" in fault(write(tmp_path / "t.jsonl", twice))
 
 
-@pytest.mark.xfail(strict=True, raises=(ValueError, RecursionError), reason="tickets.py: only JSONDecodeError is caught")
 @pytest.mark.parametrize("line", [b"1" * 5000, b"[" * 200_000], ids=["huge integer", "deep nesting"])
 def test_line_that_overwhelms_the_json_reader_is_named(tmp_path, line):
     with pytest.raises(Exception) as caught:
@@ -230,12 +228,10 @@ def test_space_around_an_answer_is_forgiven():
     assert parse_answer(f"\n  {json.dumps(answer())} \n") == (answer(), "")
 
 
-@pytest.mark.xfail(strict=True, reason="tickets.py: json.loads keeps the last of two equal keys in silence")
 def test_output_with_a_key_twice_is_not_valid():
     assert parse_answer(json.dumps(answer())[:-1] + ', "urgency": "high"}')[0] is None
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="tickets.py: a 4301-digit integer raises a plain ValueError")
 def test_output_of_many_digits_is_refused_and_does_not_raise():
     assert parse_answer("1" * 5000)[0] is None
 
