@@ -195,6 +195,7 @@ def _macro_f1(name: str, truth: np.ndarray, guess: np.ndarray) -> Metric:
     value = float(f1(rows))
     if len(rows) == 1 or value in (0.0, 1.0):
         return _all_alike(name, round(value), len(rows))
+    # fewer resamples than for a share: each one calls scikit-learn
     low, high = _bootstrap((rows,), f1, n_resamples=200, vectorized=False)
     return Metric(name, value, low, high, len(rows), "bootstrap, percentile")
 

@@ -19,7 +19,8 @@ from .tickets import Ticket, to_conversation
 
 __all__ = [
     "ENGINES", "TrainingLog", "TrainingRun", "build_trainer", "check_labels", "check_targets", "guard_model",
-    "guard_versions", "last_checkpoint", "load_plain", "load_unsloth", "peak_memory_gib", "sft_arguments", "train",
+    "guard_versions", "last_checkpoint", "load_plain", "load_unsloth", "peak_memory_gib", "run_folder",
+    "sft_arguments", "train",
 ]  # fmt: skip
 
 ENGINES = ("unsloth", "plain")
@@ -343,6 +344,12 @@ def last_checkpoint(folder) -> Path | None:
     return max(found)[1] if found else None
 
 
+def run_folder(output_dir, recipe: Recipe, tickets: list[Ticket], base: str, engine: str = "unsloth") -> Path:
+    """Where a run's checkpoints go: named after all that is trained, so that a changed run never resumes an old one."""
+    plan = {"recipe": recipe.to_dict(), "data": [[t.ticket, t.answer] for t in tickets], "base": base, "engine": engine}
+    return Path(output_dir) / fingerprint(plan)
+
+
 def train(
     recipe: Recipe, tickets: list[Ticket], base: str, *, engine: str = "unsloth", output_dir, resume: bool = True, listeners=()
 ) -> TrainingRun:
@@ -368,8 +375,7 @@ def train(
 
     if not tickets:
         raise LorakitError("training data", got="no tickets", expected="at least one", do="Load a split first.")
-    plan = {"recipe": recipe.to_dict(), "data": [[t.ticket, t.answer] for t in tickets], "base": base, "engine": engine}
-    folder = Path(output_dir) / fingerprint(plan)
+    folder = run_folder(output_dir, recipe, tickets, base, engine)
     need_space(folder, 0.5, "checkpoints")
     model, tokenizer = {"unsloth": load_unsloth, "plain": load_plain}[engine](base, recipe)
     trainer = build_trainer(model, tokenizer, tickets, recipe, folder, engine)

@@ -44,3 +44,16 @@ def train_rows():
     from lorakit_helpers.tickets import load_split
 
     return load_split("train")
+
+
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """Fewer resamples for the F1 intervals, which take seconds and are not what most tests here look at."""
+    from lorakit_helpers import evaluation
+
+    bootstrap = evaluation._bootstrap
+
+    def quick(data, statistic, **options):
+        return bootstrap(data, statistic, **options | ({"n_resamples": 25} if "n_resamples" in options else {}))
+
+    monkeypatch.setattr(evaluation, "_bootstrap", quick)

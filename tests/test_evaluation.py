@@ -27,17 +27,6 @@ QUICK = pytest.mark.usefixtures("few_resamples")
 WRONG = "I would rather chat."
 
 
-@pytest.fixture
-def few_resamples(monkeypatch):
-    """Fewer resamples for the F1 intervals, which take seconds and are not what most tests here look at."""
-    bootstrap = evaluation._bootstrap
-
-    def quick(data, statistic, **options):
-        return bootstrap(data, statistic, **options | ({"n_resamples": 25} if "n_resamples" in options else {}))
-
-    monkeypatch.setattr(evaluation, "_bootstrap", quick)
-
-
 def make(rng, n) -> list[Ticket]:
     pick = {"order_id": ["A-1", "B-2", None], "customer": ["Ann", "Bo", None], "product": ["lamp", "chair"],
             "intent": INTENTS, "urgency": URGENCIES}  # fmt: skip

@@ -12,7 +12,6 @@ import pytest
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-from lorakit_helpers import evaluation
 from lorakit_helpers.evaluation import score_tickets
 from lorakit_helpers.plots import (
     describe_before_after,
@@ -30,17 +29,6 @@ LOG = TrainingLog(40, 30, [10, 20, 30], [4.0, 1.5, 0.125], 900, 60.0, 2.25)
 
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
-
-
-@pytest.fixture
-def few_resamples(monkeypatch):
-    """Fewer resamples for the F1 intervals, which take seconds and are not what most tests here look at."""
-    bootstrap = evaluation._bootstrap
-
-    def quick(data, statistic, **options):
-        return bootstrap(data, statistic, **options | ({"n_resamples": 25} if "n_resamples" in options else {}))
-
-    monkeypatch.setattr(evaluation, "_bootstrap", quick)
 
 
 @cache
