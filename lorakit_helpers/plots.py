@@ -20,12 +20,15 @@ def new_axes(width=7.0, height=3.6):
 
 def plot_training(log, *, ax=None):
     """Loss against optimizer step for a :class:`lorakit_helpers.training.TrainingLog`; returns the axes."""
+    from matplotlib.ticker import LogLocator
+
     ax = ax or new_axes()
     ax.plot(log.steps, log.losses, color=AFTER, marker="o", markersize=3)
     ax.set(xlabel="optimizer step", ylabel="loss on the answers (nats per token)", xlim=(0, max(log.max_steps, 1)))
     if any(0 < loss < float("inf") for loss in log.losses):  # a log axis needs one; nan losses must not stop a run
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # labels at every digit would overlap
         ax.yaxis.set_minor_formatter("{x:g}")
     ax.grid(alpha=0.3)
     return ax
@@ -55,7 +58,7 @@ def plot_before_after(before, after, *, ax=None, names=None):
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.set(xlabel=f"share of {metrics[0].n} tickets (%), with 95 % intervals", xlim=(0, 104))
-    ax.legend(loc="lower right", framealpha=1)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)  # above: bars may fill the axes
     ax.grid(axis="x", alpha=0.3)
     return ax
 
