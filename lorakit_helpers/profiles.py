@@ -44,7 +44,7 @@ class Profile:
 
 _CPU_RECIPE = Recipe(
     learning_rate=2e-3, lr_scheduler_type="cosine", per_device_train_batch_size=4, gradient_accumulation_steps=1,
-    attn_implementation="eager", max_length=256,
+    attn_implementation="eager", torch_compile=True, max_length=256,
 )  # fmt: skip
 _GPU_RECIPE = Recipe(
     lora_dropout=0.05, num_train_epochs=3, per_device_train_batch_size=2, gradient_accumulation_steps=4,
@@ -55,7 +55,10 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile(
-            "smoke", "cpu", SMALL_MODEL, _CPU_RECIPE.but(max_steps=8, warmup_steps=2, logging_steps=2, save_steps=4),
+            "smoke", "cpu", SMALL_MODEL, _CPU_RECIPE.but(
+                max_steps=8, warmup_steps=2, logging_steps=2, save_steps=4,
+                torch_compile=False,  # compiling takes longer than eight steps
+            ),
             train_rows=64, train_max_words=50, test_rows=8, eval_batch_size=8, measured_on="2 CPU cores, every change (CI)",
         ),
         Profile(

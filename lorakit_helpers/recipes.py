@@ -29,6 +29,8 @@ class Recipe:
         gradient_checkpointing: False, True, or "unsloth" (recompute activations to save memory).
         optim: as in transformers' TrainingArguments.
         attn_implementation: None lets the library choose.
+        torch_compile: on a CPU, Unsloth compiles each decoder layer (half a minute or so, then faster steps; needs a C++
+            compiler, without one it goes on uncompiled). Ignored on a GPU.
         group_by_length: batches of similar length, so that little padding is computed.
         save_steps: steps between checkpoints.
         seed: for the adapters' start, the data order and dropout.
@@ -57,6 +59,7 @@ class Recipe:
     gradient_checkpointing: bool | str = False
     optim: str = "adamw_torch_fused"
     attn_implementation: str | None = None
+    torch_compile: bool = False
     group_by_length: bool = True
     logging_steps: int = 10
     save_steps: int = 50
@@ -77,6 +80,7 @@ class Recipe:
         self._check("num_train_epochs", _number(self.num_train_epochs) and self.num_train_epochs > 0, "above 0")
         self._check("max_steps", _whole(self.max_steps) and (self.max_steps == -1 or self.max_steps > 0), "-1 or above 0")
         self._check("target_modules", self.target_modules, "at least one module name such as q_proj")
+        self._check("torch_compile", isinstance(self.torch_compile, bool), "True or False")
         self._check("lr_scheduler_type", self.lr_scheduler_type in _SCHEDULES, "one of " + ", ".join(_SCHEDULES))
         self._check(
             "gradient_checkpointing", self.gradient_checkpointing in (True, False, "unsloth"), 'True, False or "unsloth"'
