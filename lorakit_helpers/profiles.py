@@ -55,10 +55,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile(
-            "smoke", "cpu", SMALL_MODEL, _CPU_RECIPE.but(
-                max_steps=8, warmup_steps=2, logging_steps=2, save_steps=4,
-                torch_compile=False,  # compiling takes longer than eight steps
-            ),
+            "smoke", "cpu", SMALL_MODEL, _CPU_RECIPE.but(max_steps=8, warmup_steps=2, logging_steps=2, save_steps=4),
             train_rows=64, train_max_words=50, test_rows=8, eval_batch_size=8, measured_on="2 CPU cores, every change (CI)",
         ),
         Profile(
