@@ -51,7 +51,7 @@ def flops_per_step(config, r: int, tokens: float, trained_tokens: float) -> floa
 
 
 def measure_engine(engine: str, rows: int, *, library_defaults: bool = False) -> dict:
-    """Train one pass over the first ``rows`` training tickets and time it after the first steps.
+    """Train one pass over the first ``rows`` training tickets and time it after the first steps, compiling left out.
 
     Args:
         engine: ``"unsloth"`` or ``"plain"``.

@@ -10,7 +10,7 @@ import pytest
 
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.recipes import Recipe
-from lorakit_helpers.training import check_targets, guard_model, guard_versions, last_checkpoint, sft_arguments
+from lorakit_helpers.training import check_targets, guard_model, guard_versions, last_checkpoint, sft_arguments, unpack_on_cpu
 
 RECIPE = Recipe(
     r=4, lora_alpha=8, learning_rate=1e-3, max_steps=6, warmup_steps=1, per_device_train_batch_size=2, logging_steps=1,
@@ -111,6 +111,43 @@ def test_evaluating_before_training_leaves_guarded_4_bit_weights_untouched(tiny)
         pytest.skip("this processor has no AVX512-BF16, bitsandbytes does not repack here")
     assert unguarded == "REPACKED", "bitsandbytes no longer repacks: the guard can go"
     assert child(GUARD, tiny, "guarded").strip() == "UNTOUCHED"
+
+
+UNPACK = """
+import sys, torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from lorakit_helpers.training import unpack_on_cpu
+config = BitsAndBytesConfig(
+    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+)
+full = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16, quantization_config=config)
+packed = {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
+want = {name: dequantize_4bit(layer.weight.data, layer.weight.quant_state) for name, layer in packed.items()}
+model = unpack_on_cpu(model)
+for name, weight in want.items():
+    layer = model.get_submodule(name)
+    assert type(layer) is torch.nn.Linear and layer.weight.dtype == torch.bfloat16, name
+    assert torch.equal(layer.weight, weight), name
+    assert not torch.equal(layer.weight, full.get_submodule(name).weight), name  # rounded to NF4, not the original
+print("SAME", len(want))
+"""
+
+
+@pytest.mark.training
+def test_unpacked_weights_are_those_bitsandbytes_dequantizes_bit_for_bit(tiny):
+    assert child(UNPACK, tiny).strip().endswith("SAME 14")
+
+
+def test_a_model_without_4_bit_weights_is_not_unpacked(tiny):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    assert unpack_on_cpu(model) is model
+    assert all(p.equal(before[name]) for name, p in model.named_parameters())
 
 
 def test_trl_with_triton_losses_is_refused_without_a_gpu():
