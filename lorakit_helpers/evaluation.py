@@ -37,11 +37,16 @@ def generate(model, tokenizer, conversations, *, batch_size=25, max_new_tokens=M
     import torch
 
     prompts = [tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in conversations]
-    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"] if prompts else []
+    if not prompts:
+        return []
+    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
     answers, side, training = [""] * len(ids), tokenizer.padding_side, model.training
     tokenizer.padding_side = "left"
     model.eval()
+    # The last position of every prompt is a strided view; a product with it would copy the output layer once per row
+    # (1.4 GB for 25 rows of the small model, a third of the prompt's time).
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
     try:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
@@ -57,6 +62,7 @@ def generate(model, tokenizer, conversations, *, batch_size=25, max_new_tokens=M
             if progress:
                 progress(min(start + batch_size, len(order)), len(order))
     finally:
+        hook.remove()
         tokenizer.padding_side = side
         model.train(training)
     return answers

@@ -22,7 +22,7 @@ class TrainingPanel:
     def __init__(self, trainer=None, *, seconds_between_redraws: float = 1.0):
         self.log = TrainingLog(listeners=[self.update])
         self._ax = new_axes(7.0, 3.0)
-        self._pause, self._drawn = seconds_between_redraws, 0.0
+        self._pause, self._drawn, self._points = seconds_between_redraws, 0.0, 0
         self.bar = w.IntProgress(
             value=0, max=1, description="steps", style={"description_width": "initial"}, layout=w.Layout(width="95%")
         )
@@ -33,15 +33,16 @@ class TrainingPanel:
             self.log.attach(trainer)
 
     def update(self, log: TrainingLog) -> None:
-        """Show the log as it is now; the curve at most once a second, and always at the end."""
+        """Show the log as it is now; the curve when it has new points, at most once a second, and always at the end."""
         self.bar.max, self.bar.value = max(log.max_steps, 1), log.step
         self.sentence.value = status(describe_training(log))
         last = log.step >= log.max_steps
-        if log.losses and (last or time.monotonic() - self._drawn > self._pause):
+        new = len(log.losses) != self._points
+        if log.losses and (last or (new and time.monotonic() - self._drawn > self._pause)):
             self._ax.clear()
             plot_training(log, ax=self._ax)
             self.image.value = png_bytes(self._ax.figure)
-            self._drawn = time.monotonic()
+            self._drawn, self._points = time.monotonic(), len(log.losses)
 
     def _ipython_display_(self):
         from IPython.display import display
