@@ -24,7 +24,7 @@ LESSONS = (
     Lesson("04_quantization_and_qlora", "NF4 by hand, equal to bitsandbytes", 3),
     Lesson("05_prepare_your_dataset", "Formats, linting, splits", 8),
     Lesson("06_chat_templates_and_lengths", "Templates, masks, lengths", 8),
-    Lesson("07_train_with_qlora", "Train the ticket adapter, before and after", 19),
+    Lesson("07_train_with_qlora", "Train the ticket adapter, before and after", 14),
     Lesson("08_hyperparameter_lab", "What each knob does", 10),
     Lesson("09_evaluate", "Is it really better?", 8),
     Lesson("10_merge_swap_export", "Merge, swap, GGUF, serve", 8),

@@ -136,6 +136,21 @@ def test_array_instead_of_a_list_does_not_stop_the_notebook():
     assert check("7.4", lambda ids, n: np.array([-100] * n + ids[n:])) is EXERCISES["7.4"].reference
 
 
+def test_arrays_and_tensors_are_compared_by_kind_shape_and_value():
+    import torch
+
+    from lorakit_helpers.exercises import _same
+
+    for kind in (np.array, torch.tensor):
+        assert _same(kind([1.0, 2.0]), kind([1.0, 2.0 + 1e-9]))
+        assert not _same(kind([1.0, 2.0]), kind([1.0, 2.1])) and not _same(kind([1.0]), kind([[1.0]]))
+    assert not _same(np.array([1.0]), torch.tensor([1.0])) and not _same(np.array([1.0]), [1.0])
+
+
+def test_a_number_of_numpy_or_torch_is_a_number():
+    assert diagnose("7.1", lambda alpha, r: np.float64(alpha / r)) == ""
+
+
 def test_mask_that_changes_its_input_is_not_right():
     def mask_in_place(ids, n):
         ids[:n] = [-100] * n

@@ -1,21 +1,8 @@
-"""Pictures of results. Each plot draws on the axes it is given and has a sentence that says the same."""
+"""Pictures of a training run and of what it changed."""
 
-import html
-from base64 import b64encode
-from io import BytesIO
+from .figures import AFTER, BEFORE, new_axes
 
-__all__ = [
-    "describe_before_after", "describe_training", "figure_html", "plot_before_after", "plot_training", "show_figure",
-]  # fmt: skip
-
-BEFORE, AFTER = "#7f7f7f", "#00498d"
-
-
-def new_axes(width=7.0, height=3.6):
-    """Axes on a figure of their own, outside pyplot's global state. Width and height in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+__all__ = ["describe_before_after", "describe_training", "plot_before_after", "plot_training"]
 
 
 def plot_training(log, *, ax=None):
@@ -70,23 +57,3 @@ def describe_before_after(before, after) -> str:
         for name in ("valid JSON", "exact match", "intent accuracy", "urgency accuracy")
     ]
     return f"Before and after training on {before.metrics['exact match'].n} tickets: " + ", ".join(parts) + "."
-
-
-def png_bytes(figure) -> bytes:
-    """The figure as PNG, 110 dots per inch."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
-
-
-def figure_html(figure, alt: str) -> str:
-    """The figure as an ``<img>`` with a text alternative (JupyterLab drops alt texts of displayed pictures)."""
-    data = b64encode(png_bytes(figure)).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" style="max-width:100%">'
-
-
-def show_figure(ax, alt: str) -> None:
-    """Display the axes' figure in a notebook with its text alternative."""
-    from IPython.display import HTML, display
-
-    display(HTML(figure_html(ax.figure, alt)))
