@@ -1,5 +1,6 @@
 """Scores equal sklearn's and numpy's, intervals hold their value, and the verdict is honest."""
 
+import contextlib
 import json
 import math
 from types import SimpleNamespace
@@ -288,3 +289,22 @@ def test_generation_of_nothing_asks_no_model():
 
     model = SimpleNamespace(training=True, eval=lambda: None, train=lambda mode: None)
     assert generate(model, SimpleNamespace(padding_side="right"), []) == []
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_generation_hands_the_output_layer_whole_rows_and_leaves_no_hook(tiny, broken, monkeypatch):
+    """A strided view there makes torch copy the layer's weight once per prompt."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from lorakit_helpers.evaluation import generate
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny).train(), AutoTokenizer.from_pretrained(tiny)
+    layer, seen = model.get_output_embeddings(), []
+    monkeypatch.setattr(layer, "forward", lambda x, forward=layer.forward: seen.append(x.is_contiguous()) or forward(x))
+    if broken:
+        monkeypatch.setattr(tokenizer, "batch_decode", lambda *_, **__: 1 / 0)
+    chats = [[{"role": "user", "content": text}] for text in ("one", "two of them", "three")]
+    with pytest.raises(ZeroDivisionError) if broken else contextlib.nullcontext():
+        assert len(generate(model, tokenizer, chats, max_new_tokens=3)) == 3
+    assert seen and all(seen)
+    assert not layer._forward_pre_hooks and model.training
