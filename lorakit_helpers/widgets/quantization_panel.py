@@ -32,6 +32,8 @@ class QuantizationPanel:
 
     def __init__(self, layer):
         self._layer, self._ax, self.result = layer, new_axes(7.0, 3.0), None
+        self._ax.figure.set_layout_engine("none")  # a fixed layout redraws faster and always the same
+        self._ax.figure.subplots_adjust(left=0.08, right=0.98, bottom=0.17, top=0.96)
         style, wide = {"description_width": "initial"}, w.Layout(width="400px")
         marked = [(f"{size} (bitsandbytes' default)" if size == 64 else str(size), size) for size in BLOCK_SIZES]
         self.controls = {
