@@ -39,11 +39,23 @@ class QuantizationPanel:
         self.controls = {
             "format": w.Dropdown(options=CODEBOOKS, value="nf4", description="Format", style=style, layout=wide),
             "block_size": w.SelectionSlider(
-                options=marked, value=64, description="Block size (weights)", style=style, layout=w.Layout(width="480px")
+                continuous_update=False,
+                options=marked,
+                value=64,
+                description="Block size (weights)",
+                style=style,
+                layout=w.Layout(width="480px"),
             ),
             "source": w.Dropdown(options=SOURCES, value="normal", description="Weights", style=style, layout=wide),
             "outlier": w.FloatSlider(
-                value=0, min=0, max=100, step=5, description="Outlier (standard deviations)", style=style, layout=wide
+                continuous_update=False,
+                value=0,
+                min=0,
+                max=100,
+                step=5,
+                description="Outlier (standard deviations)",
+                style=style,
+                layout=wide,
             ),
             "double_quant": w.Checkbox(value=False, description="Double quantization", style=style),
             "reset": w.Button(description="Reset"),
