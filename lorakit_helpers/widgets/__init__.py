@@ -1,6 +1,8 @@
 """Panels for the notebooks: controls around pure functions. Only notebooks import this package."""
 
+from .lora_panel import LoRAPanel
+from .rank_panel import RankPanel
 from .ticket_panel import TicketPanel
 from .training_panel import TrainingPanel
 
-__all__ = ["TicketPanel", "TrainingPanel"]
+__all__ = ["LoRAPanel", "RankPanel", "TicketPanel", "TrainingPanel"]
