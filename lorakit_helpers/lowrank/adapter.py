@@ -73,7 +73,8 @@ class AdapterSize:
         return asdict(self) | {"trainable_share": self.trainable_share}
 
     def __str__(self) -> str:
-        return f"{self.trainable_params:,} trainable parameters, {self.trainable_share:.2%} of the base, {self.file_mb():.1f} MB fp32"
+        count = f"{self.trainable_params:,} trainable parameters"
+        return f"{count}, {self.trainable_share:.2%} of the base, {self.file_mb():.1f} MB in fp32"
 
 
 def _width(dtype: str) -> int:
@@ -142,7 +143,7 @@ def adapter_size(shape, r: int, target_modules=PROJECTIONS) -> AdapterSize:
 
     Example:
         >>> print(adapter_size(find_shape("Llama-3.1-8B"), 32))
-        83,886,080 trainable parameters, 1.04% of the base, 335.5 MB fp32
+        83,886,080 trainable parameters, 1.04% of the base, 335.5 MB in fp32
     """
     lora_scaling(1, r)  # the same check of r everywhere
     sizes = projection_shapes(shape)

@@ -7,8 +7,33 @@ import numpy as np
 from ..errors import LorakitError
 
 __all__ = [
+    "Compression",
     "Decomposition", "decompose", "effective_rank", "energy_curve", "picture", "product_singular_values", "rank_for_energy",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A matrix kept at one rank.
+
+    Attributes:
+        rank: r.
+        energy_share: share of ``‖M‖²_F`` kept, 0 to 1; 1 minus the square of the relative error.
+        relative_error: ``‖M − M_r‖_F / ‖M‖_F``.
+        values: values stored in two factors, r · (m + n).
+        shape: (m, n) of the matrix.
+    """
+
+    rank: int
+    energy_share: float
+    relative_error: float
+    values: int
+    shape: tuple[int, int]
+
+    @property
+    def values_share(self) -> float:
+        """Stored values over m · n; above 1 the factors are larger than the matrix."""
+        return self.values / (self.shape[0] * self.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +47,7 @@ class Decomposition:
 
     Example:
         >>> parts = decompose(np.diag([3.0, 2.0, 1.0]))
-        >>> parts.error(1) == np.sqrt(2.0**2 + 1.0**2)
+        >>> bool(parts.error(1) == np.sqrt(2.0**2 + 1.0**2))
         True
     """
 
@@ -62,6 +87,11 @@ class Decomposition:
     def values(self, rank: int) -> int:
         """Values to store for two factors of this rank: rank · (m + n)."""
         return self._check(rank) * sum(self.shape)
+
+    def compression(self, rank: int) -> "Compression":
+        """What this rank keeps and what it costs."""
+        error = self.relative_error(rank)
+        return Compression(int(rank), 1 - error**2, error, self.values(rank), self.shape)
 
     def _check(self, rank) -> int:
         if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or not 0 <= rank <= self.max_rank:

@@ -39,8 +39,8 @@ def describe_compression(parts, rank: int) -> str:
     """What :func:`plot_compression` shows, in figures."""
     kept = parts.compression(rank)
     return (
-        f"Rank {rank} of {parts.max_rank} keeps {kept.energy_share:.1%} of the energy, is off by {kept.relative_error:.1%} of the "
-        f"matrix's size, and stores {kept.values:,} values, {kept.values_share:.0%} of {parts.shape[0]} × {parts.shape[1]}."
+        f"Rank {rank} of {parts.max_rank} keeps {kept.energy_share:.1%} of the energy, is off by {kept.relative_error:.1%} of "
+        f"the matrix's size, and stores {kept.values:,} values, {kept.values_share:.0%} of {parts.shape[0]} × {parts.shape[1]}."
     )
 
 
@@ -52,6 +52,8 @@ def plot_spectra(spectra: dict, *, ax=None, rank: int | None = None, limit: int 
         rank: marked by an upright line, or None.
         limit: draw the first so many; None means all.
     """
+    from matplotlib.ticker import NullLocator
+
     ax = ax or new_axes()
     for i, (name, values) in enumerate(spectra.items()):
         s = np.asarray(values, dtype=float)[:limit]
@@ -63,6 +65,8 @@ def plot_spectra(spectra: dict, *, ax=None, rank: int | None = None, limit: int 
     if rank is not None:
         ax.axvline(rank + 0.5, color="black", lw=1, linestyle=":")
     ax.set(xlabel="number of the singular value (1 is the largest)", ylabel="size, largest = 1", yscale="log")
+    ax.yaxis.set_major_formatter("{x:g}")  # plain text: mathtext powers of ten take most of a redraw
+    ax.yaxis.set_minor_locator(NullLocator())
     ax.grid(alpha=0.3)
     if len(spectra) > 1:
         ax.legend(fontsize=8)
@@ -79,12 +83,16 @@ def describe_spectra(spectra: dict, share: float = 0.9) -> str:
 
 def plot_adapter(size, *, ax=None, most_mb: float | None = None):
     """Megabytes of an :class:`lorakit_helpers.lowrank.AdapterSize`: file and training, fp32 and bf16; returns the axes."""
+    from matplotlib.ticker import NullLocator
+
     ax = ax or new_axes(5.0, 2.2)
     names = ("file, bf16", "file, fp32", "training, fp32")
     values = (size.file_mb("bf16"), size.file_mb("fp32"), 1000 * size.training_gb("fp32"))
     bars = ax.barh(names, values, color=(BEFORE, AFTER, AFTER), hatch=("", "", "//"), edgecolor="white")
     ax.bar_label(bars, [f"{value:,.1f}" for value in values], padding=3, fontsize=8)
     ax.set(xlabel="MB (1e6 bytes) of the adapter", xscale="log", xlim=(0.1, most_mb or max(10 * values[-1], 1.0)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter("{x:,g}")
     ax.invert_yaxis()
     return ax
 

@@ -16,15 +16,10 @@ _POWERS = [2**i for i in range(9)]
 
 def toy_sentence(run: ToyRun) -> str:
     """How one toy training ended, and what held it back."""
-    why = f"The best rank-{run.r} matrix leaves {run.floor:.1%}"
-    return (
-        f"Toy training, rank {run.r}, scale {run.scaling:g}: {run.losses[-1]:.1%} of the loss is left after {len(run.losses) - 1} steps. "
-        + (
-            f"{why}: no training gets below that."
-            if run.r < run.target_rank
-            else "The rank is enough; what is left is up to the optimizer."
-        )
-    )
+    ended = f"Toy training, rank {run.r}, scale {run.scaling:g}: {run.losses[-1]:.1%} of the loss is left"
+    floor = f"The best rank-{run.r} matrix leaves {run.floor:.1%}: no training gets below that."
+    enough = "The rank is enough; what is left is up to the optimizer."
+    return f"{ended} after {len(run.losses) - 1} steps. {floor if run.r < run.target_rank else enough}"
 
 
 class LoRAPanel:
@@ -61,13 +56,12 @@ class LoRAPanel:
             "reset": w.Button(description="Reset"),
         }  # fmt: skip
         self.sentence, self.toy = w.HTML(), w.HTML(status("Toy layer: not trained yet."))
-        self.image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
+        self.image, self.toy_image = (w.Image(format="png", layout=w.Layout(max_width="50%")) for _ in range(2))
         knobs = [self.controls[name] for name in self._start]
         buttons = w.HBox([self.controls["train"], self.controls["reset"]])
-        self.widget = w.VBox([w.HBox([w.VBox(knobs[:3]), w.VBox(knobs[3:])]), buttons, self.sentence, self.toy, self.image])
-        figure = Figure(figsize=(8.6, 2.9))
-        self._axes = (figure.add_axes((0.12, 0.17, 0.36, 0.75)), figure.add_axes((0.58, 0.17, 0.40, 0.75)))
-        plot_toy(self.runs, ax=self._axes[1])
+        pictures = w.HBox([self.image, self.toy_image])
+        self.widget = w.VBox([w.HBox([w.VBox(knobs[:3]), w.VBox(knobs[3:])]), buttons, self.sentence, self.toy, pictures])
+        self._axes = tuple(Figure(figsize=(4.4, 2.9)).add_axes((left, 0.17, 0.95 - left, 0.76)) for left in (0.25, 0.14))
         self._quiet = False
         for knob in knobs:
             knob.observe(lambda change: self.draw(), names="value")
@@ -113,7 +107,7 @@ class LoRAPanel:
     def _redraw_toy(self):
         self._axes[1].clear()
         plot_toy(self.runs, ax=self._axes[1])
-        self.image.value = png_bytes(self._axes[1].figure)
+        self.toy_image.value = png_bytes(self._axes[1].figure)
 
     def restore(self) -> None:
         """All controls as at the start, no toy runs."""
