@@ -92,7 +92,7 @@ def plot_adapter(size, *, ax=None, most_mb: float | None = None):
     ax.bar_label(bars, [f"{value:,.1f}" for value in values], padding=3, fontsize=8)
     ax.set(xlabel="MB (1e6 bytes) of the adapter", xscale="log", xlim=(0.1, most_mb or max(10 * values[-1], 1.0)))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter("{x:,g}")
+    ax.set_xticks([10.0**i for i in range(-1, 6)], ["0.1", "1", "10", "100", "1,000", "10⁴", "10⁵"])
     ax.invert_yaxis()
     return ax
 

@@ -1,11 +1,15 @@
 """A rank slider on any matrix: the picture, the singular values, and what the rank keeps."""
 
+from io import BytesIO
+
 import ipywidgets as w
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..errors import LorakitError
 from ..lowrank import decompose
-from ..plots.figures import png_bytes
 from ..plots.lowrank import describe_compression, plot_compression, plot_spectra
 from ._status import status
 
@@ -39,34 +43,58 @@ class RankPanel:
         self.sentence = w.HTML()
         self.image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
         self.widget = w.VBox([w.HBox([self.matrix, self.reset]), self.rank, self.sentence, self.image])
-        figure = Figure(figsize=(8.2, 2.9))
-        self._axes = (figure.add_axes((0.01, 0.08, 0.52, 0.82)), figure.add_axes((0.63, 0.17, 0.35, 0.75)))
-        self._drawn = None
+        self._canvas = FigureCanvasAgg(Figure(figsize=(8.2, 2.9), dpi=110))
+        places = ((0.01, 0.08, 0.51, 0.82), (0.64, 0.17, 0.34, 0.77))
+        self._axes = tuple(self._canvas.figure.add_axes(place) for place in places)
         self.matrix.observe(lambda change: self._switch(), names="value")
         self.rank.observe(lambda change: self.draw(), names="value")
         self.reset.on_click(lambda _: self._reset())
-        self.draw()
+        self._switch()
 
     def draw(self) -> None:
         """Show what the controls say; a problem is shown as a sentence."""
         try:
-            name, rank = self.matrix.value, self.rank.value
-            parts = self._parts[name]
+            parts, rank = self._parts[self.matrix.value], self.rank.value
             self.result = parts.compression(rank)
-            for ax in self._axes:
-                ax.clear()
-            plot_compression(parts, rank, ax=self._axes[0])
-            plot_spectra({name: parts.s}, ax=self._axes[1], rank=rank)
-            self._axes[1].set(xlim=(0, parts.max_rank + 1), ylim=(1e-4, 2), xlabel="number of the singular value")
-            self.image.value = png_bytes(self._axes[0].figure)
-            self.sentence.value = status(f"{name}: {describe_compression(parts, rank)}")
+            self.image.value = self._png(parts, rank)
+            self.sentence.value = status(f"{self.matrix.value}: {describe_compression(parts, rank)}")
         except Exception as error:  # a callback's exception would be invisible in the page
             self.result = None
             self.sentence.value = status(str(error), alert=True)
 
+    def _paint_background(self, parts):
+        """Everything that does not depend on the rank, drawn once for a matrix."""
+        picture, curve = self._axes
+        for ax in self._axes:
+            ax.clear()
+        plot_compression(parts, 0, ax=picture)
+        picture.set_xticklabels([f"all {parts.max_rank} ranks", "up to the slider's rank"])
+        plot_spectra({"": parts.s}, ax=curve, rank=0)
+        curve.set(xlim=(0, parts.max_rank + 1), ylim=(1e-4, 2), xlabel="number of the singular value")
+        for artist in (picture.images[0], curve.lines[-1]):
+            artist.set_animated(True)
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(self._canvas.figure.bbox)
+
+    def _png(self, parts, rank) -> bytes:
+        picture, curve = self._axes
+        shown, mark = picture.images[0], curve.lines[-1]
+        width = min(parts.shape[1], 96)
+        values = shown.get_array().copy()
+        values[:, -width:] = parts.at(rank, 96)
+        shown.set_data(values)
+        mark.set_xdata([rank + 0.5] * 2)
+        self._canvas.restore_region(self._background)
+        picture.draw_artist(shown)
+        curve.draw_artist(mark)
+        buffer = BytesIO()
+        Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=3)
+        return buffer.getvalue()
+
     def _switch(self):
-        most, before = self._parts[self.matrix.value].max_rank, self.rank.value
-        self.rank.max = most  # lowers the value, and so redraws, when it lies above
+        parts, before = self._parts[self.matrix.value], self.rank.value
+        self._paint_background(parts)
+        self.rank.max = parts.max_rank  # lowers the value, and so redraws, when it lies above
         if self.rank.value == before:
             self.draw()
 
