@@ -38,7 +38,20 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["tickets", "recipes", "profiles", "evaluation", "hardware", "files", "exercises", "lessons", "course", "cli", "start"],
+    [
+        "tickets",
+        "recipes",
+        "profiles",
+        "evaluation",
+        "hardware",
+        "files",
+        "exercises",
+        "lessons",
+        "course",
+        "cli",
+        "start",
+        "lowrank",
+    ],
 )
 def test_light_module_loads_no_heavy_library(name):
     assert loaded_by(f"import lorakit_helpers, lorakit_helpers.{name}") == []

@@ -1,13 +1,24 @@
 """How many parameters an adapter has and how many bytes they take. Plain arithmetic, exact."""
 
 import difflib
+import json
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from ..errors import LorakitError
 from ..recipes import PROJECTIONS
 
-__all__ = ["SHAPES", "AdapterSize", "BlockShape", "adapter_size", "find_shape", "lora_scaling", "projection_shapes"]
+__all__ = [
+    "SHAPES",
+    "AdapterSize",
+    "BlockShape",
+    "adapter_factors",
+    "adapter_size",
+    "find_shape",
+    "lora_scaling",
+    "projection_shapes",
+]
 
 
 @dataclass(frozen=True)
@@ -162,3 +173,36 @@ def adapter_size(shape, r: int, target_modules=PROJECTIONS) -> AdapterSize:
                                do=f"Choose r ≤ {min(sizes[name])}.")  # fmt: skip
     count = shape.num_layers * sum(r * (sizes[name][0] + sizes[name][1]) for name in targets)
     return AdapterSize(count, shape.total_params)
+
+
+def adapter_factors(folder, module: str):
+    """B and A of one layer of a saved peft adapter, and the factor on their product.
+
+    Args:
+        folder: as written by ``save_pretrained`` (``adapter_config.json`` and ``adapter_model.safetensors``).
+        module: the layer's name in the base model, for example ``"model.layers.28.self_attn.q_proj"``.
+
+    Returns:
+        ``(B, A, scaling)``: tensors of shapes (out, r) and (r, in), and a number.
+
+    Raises:
+        LorakitError: when there is no adapter, or it has no such layer.
+    """
+    from safetensors import safe_open
+
+    folder = Path(folder)
+    if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
+        raise LorakitError(
+            f"adapter {folder}", got="no adapter there", expected="a folder of save_pretrained", do="Run notebook 07."
+        )
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        names = {name.removeprefix("base_model.model."): name for name in file.keys()}  # noqa: SIM118
+        wanted = [f"{module}.lora_{side}.weight" for side in "BA"]
+        if not set(wanted) <= set(names):
+            known = sorted({name.split(".lora_")[0] for name in names})
+            near = difflib.get_close_matches(module, known, n=1)
+            raise LorakitError("module", got=repr(module), expected=f"one of the adapter's {len(known)} layers",
+                               do=f"Did you mean {near[0]}?" if near else "Check the name.")  # fmt: skip
+        left, right = (file.get_tensor(names[name]) for name in wanted)
+    return left, right, lora_scaling(config["lora_alpha"], right.shape[0], config.get("use_rslora", False))
