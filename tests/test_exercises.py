@@ -43,6 +43,11 @@ def hide_with_zero(ids, n):
     return [0 if i < n else token for i, token in enumerate(ids)]
 
 
+def merge_in_place(w, b, a, scaling):
+    w += b @ a * scaling
+    return w
+
+
 #: The three likeliest wrong answers of each exercise, written as a learner would, with a word of the right diagnosis.
 WRONG = [
     ("0.1", readable, "exactly the five keys"),
@@ -63,6 +68,18 @@ WRONG = [
     ("4.4", lambda quantized, other, bits: (quantized + other) * bits / 8e9, "stay at 2 bytes"),
     ("4.4", lambda quantized, other, bits: (quantized * bits + 16 * other) / 1e9, "gigabits"),
     ("4.4", lambda quantized, other, bits: (quantized * bits / 8 + 2 * other) / 2**30, "GiB"),
+    ("3.1", merge_in_place, "changes W itself"),
+    ("3.1", lambda w, b, a, scaling: np.add(w, b @ a), "alpha / r"),
+    ("3.1", lambda w, b, a, scaling: b @ a * scaling, "update alone"),
+    ("3.2", lambda s, r: math.hypot(*s[:r]), "thrown away"),
+    ("3.2", lambda s, r: math.fsum(s[r:]), "sum of squares"),
+    ("3.2", lambda s, r: math.hypot(*s[r:]) ** 2, "take the root"),
+    ("3.3", lambda d_in, d_out: d_in if d_in < d_out else d_out, "largest rank a matrix can have"),
+    ("3.3", lambda d_in, d_out: math.floor(d_in * d_out / (d_in + d_out)), "exactly as many"),
+    ("3.3", lambda d_in, d_out: int(min(d_in, d_out) / 2), "square matrices only"),
+    ("3.4", lambda mb, shapes, width: math.floor(mb * 1024**2 / width / sum(map(sum, shapes))), "MiB"),
+    ("3.4", lambda mb, shapes, width: math.floor(mb * 1e6 / sum(map(sum, shapes))), "`width` bytes"),
+    ("3.4", lambda mb, shapes, width: math.floor(mb * 1e6 / sum(map(math.prod, shapes)) / width), "full matrix"),
     ("7.1", lambda alpha, r: r / alpha, "upside down"),
     ("7.1", lambda alpha, r: math.floor(alpha / r), "//"),
     ("7.1", lambda alpha, r: r * alpha, "divides"),
@@ -177,6 +194,10 @@ def test_reference_values_equal_plain_formulas():
         "4.2": lambda size, nested: (4 * size * nested + 8 * nested + 32) / (size * nested),
         "4.3": lambda x, levels: np.abs(np.array(levels) - x).argmin(),
         "4.4": lambda quantized, other, bits: np.dot([quantized, other], [bits, 16]) / 8 / 1e9,
+        "3.1": lambda w, b, a, scaling: w + scaling * np.einsum("or,ri->oi", b, a),
+        "3.2": lambda s, r: np.linalg.norm(np.diag(s) - np.diag(s[:r] + [0.0] * (len(s) - r))),
+        "3.3": lambda d_in, d_out: max(r for r in range(d_in + d_out) if r * (d_in + d_out) < d_in * d_out),
+        "3.4": lambda mb, shapes, width: max(r for r in range(999) if width * r * sum(map(sum, shapes)) <= mb * 10**6),
         "7.1": lambda alpha, r: np.divide(alpha, r),
         "7.2": lambda d_in, d_out, r: np.zeros((r, d_in)).size + np.zeros((d_out, r)).size,
         "7.3": lambda n, b, a, e: e * len(range(0, len(range(0, n, b)), a)),

@@ -20,6 +20,9 @@ replace: FLOAT
 [times]
 regex: \\d+ (s|tokens/s|examples/s)
 replace: TIME
+[shares]
+regex: \\d+% of the bf16
+replace: SHARE
 """
 
 
@@ -102,12 +105,11 @@ def test_the_learners_unsolved_notebook_runs_too_and_gives_the_same_results_agai
     """
     (tmp_path / "sanitize.cfg").write_text(SANITIZE)
     env = {**os.environ, "LORAKIT_PROFILE": "smoke", "LORAKIT_HOME": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    short = [str(path) for path in NOTEBOOKS if path.stem == "00_start_here"]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-cell-timeout=600", "-q", "--no-header",
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-cell-timeout=900", "-q", "--no-header",
                "-o", "addopts=", f"--nbval-sanitize-with={tmp_path / 'sanitize.cfg'}"]  # fmt: skip
-    lax = subprocess.run([*command, "--nbval-lax", *short], env=env, cwd=ROOT, capture_output=True, text=True)
+    lax = subprocess.run([*command, "--nbval-lax", *map(str, NOTEBOOKS)], env=env, cwd=ROOT, capture_output=True, text=True)
     assert lax.returncode == 0, lax.stdout[-3000:]
-    copies = [str(run.executed) for run in executed if run.name == "00_start_here"]
+    copies = [str(run.executed) for run in executed]
     strict = subprocess.run([*command, "--nbval", *copies], env=env, cwd=ROOT, capture_output=True, text=True)
     assert strict.returncode == 0, strict.stdout[-3000:]
 

@@ -51,6 +51,7 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
         "cli",
         "start",
         "quantization",
+        "lowrank",
     ],
 )
 def test_light_module_loads_no_heavy_library(name):

@@ -1,0 +1,125 @@
+"""What r, alpha, rsLoRA, dropout and the targets do: counts and megabytes at once, a real toy training at a button."""
+
+import ipywidgets as w
+from matplotlib.figure import Figure
+
+from ..lowrank import SHAPES, ToyRun, adapter_size, find_shape, lora_scaling, train_toy
+from ..lowrank.adapter import TARGETS
+from ..plots.figures import png_bytes
+from ..plots.lowrank import describe_adapter, plot_adapter, plot_toy
+from ._status import status
+
+__all__ = ["LoRAPanel", "toy_sentence"]
+
+_POWERS = [2**i for i in range(9)]
+
+
+def toy_sentence(run: ToyRun) -> str:
+    """How one toy training ended, and what held it back."""
+    ended = f"Toy training, rank {run.r}, scale {run.scaling:g}: {run.losses[-1]:.1%} of the loss is left"
+    floor = f"The best rank-{run.r} matrix leaves {run.floor:.1%}: no training gets below that."
+    enough = "The rank is enough; what is left is up to the optimizer."
+    return f"{ended} after {len(run.losses) - 1} steps. {floor if run.r < run.target_rank else enough}"
+
+
+class LoRAPanel:
+    """Choose an adapter; see its size; train the toy layer with the same rank, alpha and dropout.
+
+    Attributes:
+        controls: ``model``, ``r``, ``lora_alpha``, ``use_rslora``, ``lora_dropout``, ``targets``, ``train``, ``reset``.
+        result: the :class:`lorakit_helpers.lowrank.AdapterSize` on show, or None after a problem.
+        runs: the toy trainings so far, the latest of each rank.
+        widget: what is displayed.
+    """
+
+    def __init__(self, model: str = "Llama-3.1-8B", *, toy_steps: int = 300):
+        style, wide = {"description_width": "initial"}, w.Layout(width="420px")
+        find_shape(model)
+        self._toy_steps, self.runs, self.result = toy_steps, [], None
+        made = {"style": style, "layout": wide}
+        self._start = {
+            "model": model,
+            "r": 16,
+            "lora_alpha": 16,
+            "use_rslora": False,
+            "lora_dropout": 0.0,
+            "targets": "all seven",
+        }
+        self.controls = {
+            "model": w.Dropdown(options=list(SHAPES), description="base model", **made),
+            "r": w.SelectionSlider(options=_POWERS, value=16, description="rank r", **made),
+            "lora_alpha": w.SelectionSlider(options=_POWERS, value=16, description="lora_alpha", **made),
+            "use_rslora": w.Checkbox(description="rsLoRA: scale by alpha / √r", indent=False, layout=wide),
+            "lora_dropout": w.FloatSlider(min=0, max=0.5, step=0.05, readout_format=".2f", description="lora_dropout", **made),
+            "targets": w.Dropdown(options=list(TARGETS), description="target modules", **made),
+            "train": w.Button(description="Train the toy layer", button_style="primary", layout=w.Layout(width="200px")),
+            "reset": w.Button(description="Reset"),
+        }  # fmt: skip
+        self.sentence, self.toy = w.HTML(), w.HTML(status("Toy layer: not trained yet."))
+        self.image, self.toy_image = (w.Image(format="png", layout=w.Layout(max_width="50%")) for _ in range(2))
+        knobs = [self.controls[name] for name in self._start]
+        buttons = w.HBox([self.controls["train"], self.controls["reset"]])
+        pictures = w.HBox([self.image, self.toy_image])
+        self.widget = w.VBox([w.HBox([w.VBox(knobs[:3]), w.VBox(knobs[3:])]), buttons, self.sentence, self.toy, pictures])
+        self._axes = tuple(Figure(figsize=(4.4, 2.9)).add_axes((left, 0.17, 0.95 - left, 0.76)) for left in (0.25, 0.14))
+        self._quiet = False
+        for knob in knobs:
+            knob.observe(lambda change: self.draw(), names="value")
+        self.controls["train"].on_click(lambda _: self.train())
+        self.controls["reset"].on_click(lambda _: self.restore())
+        self.restore()
+
+    def draw(self) -> None:
+        """Show the adapter the controls describe; a problem is shown as a sentence."""
+        if self._quiet:
+            return
+        try:
+            get = {name: self.controls[name].value for name in self._start}
+            self.result = adapter_size(find_shape(get["model"]), get["r"], TARGETS[get["targets"]])
+            scale = lora_scaling(get["lora_alpha"], get["r"], get["use_rslora"])
+            self._axes[0].clear()
+            plot_adapter(self.result, ax=self._axes[0], most_mb=1e5)
+            self.image.value = png_bytes(self._axes[0].figure)
+            self.sentence.value = status(f"{get['model']}: {describe_adapter(self.result)} The update is scaled by {scale:g}.")
+        except Exception as error:  # a callback's exception would be invisible in the page
+            self.result = None
+            self.sentence.value = status(str(error), alert=True)
+
+    def train(self) -> ToyRun | None:
+        """Train the toy layer with the chosen rank (its layer is 32 × 32, so at most 32), alpha, scaling and dropout."""
+        button = self.controls["train"]
+        button.disabled = True
+        self.toy.value = status("The toy layer is training …")
+        run = None
+        try:
+            knobs = {name: self.controls[name].value for name in ("r", "lora_alpha", "use_rslora", "lora_dropout")}
+            r = min(knobs.pop("r"), 32)
+            run = train_toy(r, steps=self._toy_steps, **knobs)
+            self.runs = [old for old in self.runs if old.r != r] + [run]
+            self._redraw_toy()
+            self.toy.value = status(toy_sentence(run))
+        except Exception as error:
+            self.toy.value = status(str(error), alert=True)
+        finally:
+            button.disabled = False
+        return run
+
+    def _redraw_toy(self):
+        self._axes[1].clear()
+        plot_toy(self.runs, ax=self._axes[1])
+        self.toy_image.value = png_bytes(self._axes[1].figure)
+
+    def restore(self) -> None:
+        """All controls as at the start, no toy runs."""
+        self._quiet = True
+        for name, value in self._start.items():
+            self.controls[name].value = value
+        self._quiet, self.runs = False, []
+        self.toy.value = status("Toy layer: not trained yet.")
+        self._redraw_toy()
+        self.draw()
+
+    def _ipython_display_(self):
+        from IPython.display import display
+
+        display(self.widget)
