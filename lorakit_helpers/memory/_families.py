@@ -8,7 +8,6 @@ __all__ = ["FAMILIES", "build", "check", "names", "read"]
 
 _LLAMA = {
     "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj", "up": "up_proj", "down": "down_proj",
-    "lm_head": "lm_head",
 }  # fmt: skip
 _PHI3 = {
     "qkv": "qkv_proj",
@@ -16,22 +15,20 @@ _PHI3 = {
     "gate_up": "gate_up_proj",
     "up": "up_proj",
     "down": "down_proj",
-    "lm_head": "lm_head",
 }
 _PHI = _LLAMA | {"o": "dense", "up": "fc1", "down": "fc2"}
-_NEOX = {"qkv": "query_key_value", "o": "dense", "up": "dense_h_to_4h", "down": "dense_4h_to_h", "lm_head": "embed_out"}
-_FALCON = _NEOX | {"lm_head": "lm_head"}
+_NEOX = {"qkv": "query_key_value", "o": "dense", "up": "dense_h_to_4h", "down": "dense_4h_to_h"}
 
 #: The families ``ModelShape`` knows, with the name of each linear layer.
 FAMILIES = {
     "llama": _LLAMA, "mistral": _LLAMA, "qwen2": _LLAMA, "qwen3": _LLAMA, "gemma": _LLAMA, "gemma2": _LLAMA,
     "gemma3_text": _LLAMA, "smollm3": _LLAMA, "stablelm": _LLAMA, "phi3": _PHI3, "phi": _PHI, "gpt_neox": _NEOX,
-    "falcon": _FALCON,
+    "falcon": _NEOX,
 }  # fmt: skip
 
 
 def names(model_type: str) -> dict[str, str]:
-    """``{part: module name}`` for a family; the parts are q, k, v or qkv, o, gate, up or gate_up, down, lm_head."""
+    """``{part: module name}`` for a family; the parts are q, k, v or qkv, o, gate, up or gate_up, down."""
     return FAMILIES[model_type]
 
 
@@ -122,6 +119,8 @@ def build(shape, **extra):
         "tie_word_embeddings": bool(shape.tied_embeddings), "hidden_act": shape.activation,
         "pad_token_id": None, "bos_token_id": None, "eos_token_id": None,
     }  # fmt: skip
+    if shape.model_type == "falcon":
+        del settings["head_dim"]  # Falcon's is always hidden_size / num_attention_heads
     config = AutoConfig.for_model(shape.model_type, **(settings | _family_settings(shape) | extra))
     back = read(config)
     wrong = [name for name, value in shape.to_dict().items() if name in back and back[name] not in (value, None)]

@@ -106,11 +106,6 @@ class ModelShape:
         """Whether gate and up are one linear layer (Phi-3)."""
         return self.gated_mlp and "gate_up" in families.names(self.model_type)
 
-    @property
-    def lm_head_name(self) -> str:
-        """What transformers calls the language-model head: ``lm_head``, in GPT-NeoX ``embed_out``."""
-        return families.names(self.model_type)["lm_head"]
-
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """``{module name: (in_features, out_features)}`` of one layer's linear layers, in the order they run."""
         h, f, q, kv = self.hidden_size, self.intermediate_size, self.q_size, self.kv_size
@@ -163,8 +158,7 @@ class ModelShape:
             LorakitError: for a name this model does not have, with the nearest ones.
         """
         known = {name: (i, o, self.num_layers) for name, (i, o) in self.linear_shapes().items()}
-        known[self.lm_head_name] = (self.hidden_size, self.vocab_size, 1)
-        known.setdefault("lm_head", known[self.lm_head_name])
+        known["lm_head"] = (self.hidden_size, self.vocab_size, 1)
         asked = (target_modules,) if isinstance(target_modules, str) else tuple(target_modules)
         if not asked:
             raise LorakitError("target_modules", got="none", expected=_names(known), do="Name at least one.")
