@@ -52,6 +52,8 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
         "start",
         "quantization",
         "lowrank",
+        "memory",
+        "memory.catalogue",
     ],
 )
 def test_light_module_loads_no_heavy_library(name):

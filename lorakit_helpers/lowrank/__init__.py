@@ -21,8 +21,8 @@ _LAZY = {"LoRALinear": "layer", "ToyRun": "toy", "toy_target": "toy", "train_toy
 
 __all__ = [
     "AdapterSize", "BlockShape", "Compression", "Decomposition", "LoRALinear", "SHAPES", "ToyRun", "adapter_factors",
-    "adapter_size", "decompose", "effective_rank", "energy_curve", "find_shape", "lora_scaling", "picture", "product_singular_values",
-    "projection_shapes", "rank_for_energy", "toy_target", "train_toy",
+    "adapter_size", "decompose", "effective_rank", "energy_curve", "find_shape", "lora_scaling", "picture",
+    "product_singular_values", "projection_shapes", "rank_for_energy", "toy_target", "train_toy",
 ]  # fmt: skip
 
 
