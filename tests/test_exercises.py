@@ -43,6 +43,18 @@ def hide_with_zero(ids, n):
     return [0 if i < n else token for i, token in enumerate(ids)]
 
 
+def ladder(batch, checkpointing):
+    if batch > 1:
+        return "batch 1, more accumulation"
+    return "shorter sequences" if checkpointing else "gradient checkpointing"
+
+
+def checkpoint_first(needed, free, batch, checkpointing):
+    if needed <= free:
+        return "it fits"
+    return ladder(batch, checkpointing) if checkpointing else "gradient checkpointing"
+
+
 def merge_in_place(w, b, a, scaling):
     w += b @ a * scaling
     return w
@@ -56,6 +68,21 @@ WRONG = [
     ("0.2", lambda flags: 100 * flags.count(True) / len(flags) if flags else 0.0, "percentage"),
     ("0.2", lambda flags: len([flag for flag in flags if flag]), "divide"),
     ("0.2", lambda flags: flags.count(True) / len(flags), "empty list"),
+    ("2.1", lambda n, b, o: n * (2 * b + {"adamw": 2 * b, "adamw_8bit": 2, "sgd": 0}[o]) / 2**30, "GiB"),
+    ("2.1", lambda n, b, o: n * (2 * b + {"adamw": b, "adamw_8bit": 1, "sgd": 0}[o]) / 1e9, "two moments"),
+    ("2.1", lambda n, b, o: n * (b + {"adamw": 2 * b, "adamw_8bit": 2, "sgd": 0}[o]) / 1e9, "gradients are missing"),
+    ("2.2", lambda h, n, kv, d, r: 4 * r * h + 4 * r * n * d, "num_kv_heads"),
+    ("2.2", lambda h, n, kv, d, r: 2 * r * (h + h) + 2 * r * (h + kv * d), "query's width"),
+    ("2.2", lambda h, n, kv, d, r: r * h * 3 + r * n * d, "one of the two"),
+    ("2.3", lambda q, f: (0.5625 * q + 2 * f) / 1e9, "divide by 2**30"),
+    ("2.3", lambda q, f: (0.5 * q + 2 * f) / 2**30, "absmax"),
+    ("2.3", lambda q, f: 0.5625 * (q + f) / 2**30, "16 bits"),
+    ("2.4", lambda b, s, v: 4e-9 * b * s * v, "GB"),
+    ("2.4", lambda b, s, v: 2 * b * s * v / 2**30, "fp32"),
+    ("2.4", lambda b, s, v: 4 * s * v / 2**30, "batch"),
+    ("2.5", checkpoint_first, "same update"),
+    ("2.5", lambda n, f, b, c: ladder(b, c), "When it fits"),
+    ("2.5", lambda n, f, b, c: "it fits" if n <= f else ladder(b, True), "Checkpointing is skipped"),
     ("4.1", lambda size: 4 + 32, "divide it"),
     ("4.1", lambda size: 32 / size, "4 bits are missing"),
     ("4.1", lambda size: 4 + 16 / size, "not 16"),
@@ -203,6 +230,10 @@ def test_reference_values_equal_plain_formulas():
         "7.3": lambda n, b, a, e: e * len(range(0, len(range(0, n, b)), a)),
         "7.4": lambda ids, n: np.where(np.arange(len(ids)) < n, -100, ids).tolist(),
         "0.2": lambda flags: np.mean(flags) if flags else 0.0,
+        "2.1": lambda n, b, o: n * b / 1e9 * (2 + {"adamw": 2, "adamw_8bit": 2 / b, "sgd": 0}[o]),
+        "2.2": lambda h, n, kv, d, r: sum(r * (i + o) for i, o in ((h, n * d), (h, kv * d), (h, kv * d), (n * d, h))),
+        "2.3": lambda q, f: (4.5 * q + 16 * f) / 8 / 2**30,
+        "2.4": lambda b, s, v: np.broadcast_to(np.float32(0), (b, s, v)).size * np.float32(0).nbytes / 2**30,
     }
     for identifier, oracle in oracles.items():
         for case in EXERCISES[identifier].cases:

@@ -38,7 +38,7 @@ class BlockShape:
     total_params: int
 
 
-#: Models of this lesson, as their published configurations say; the tests count them with transformers.
+#: Models of this lesson, as their published configurations say (the same figures as in lorakit_helpers.memory.CATALOGUE).
 SHAPES = {
     "SmolLM2-135M": BlockShape(576, 1536, 30, 9, 3, 64, 134_515_008),
     "Llama-2-7B": BlockShape(4096, 11008, 32, 32, 32, 128, 6_738_415_616),
