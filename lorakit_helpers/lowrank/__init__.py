@@ -5,7 +5,7 @@
 
 import importlib
 
-from .adapter import SHAPES, AdapterSize, BlockShape, adapter_factors, adapter_size, find_shape, lora_scaling, projection_shapes
+from .adapter import AdapterSize, adapter_factors, adapter_size, lora_scaling
 from .svd import (
     Compression,
     Decomposition,
@@ -20,9 +20,9 @@ from .svd import (
 _LAZY = {"LoRALinear": "layer", "ToyRun": "toy", "toy_target": "toy", "train_toy": "toy"}
 
 __all__ = [
-    "AdapterSize", "BlockShape", "Compression", "Decomposition", "LoRALinear", "SHAPES", "ToyRun", "adapter_factors",
-    "adapter_size", "decompose", "effective_rank", "energy_curve", "find_shape", "lora_scaling", "picture",
-    "product_singular_values", "projection_shapes", "rank_for_energy", "toy_target", "train_toy",
+    "AdapterSize", "Compression", "Decomposition", "LoRALinear", "ToyRun", "adapter_factors",
+    "adapter_size", "decompose", "effective_rank", "energy_curve", "lora_scaling", "picture",
+    "product_singular_values", "rank_for_energy", "toy_target", "train_toy",
 ]  # fmt: skip
 
 

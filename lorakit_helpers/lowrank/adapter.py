@@ -7,44 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import LorakitError
-from ..recipes import PROJECTIONS
+from ..memory import PROJECTIONS
 
-__all__ = [
-    "SHAPES",
-    "AdapterSize",
-    "BlockShape",
-    "adapter_factors",
-    "adapter_size",
-    "find_shape",
-    "lora_scaling",
-    "projection_shapes",
-]
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """The sizes of a Llama-style decoder that LoRA's counts depend on; names as in :mod:`lorakit_helpers.memory`.
-
-    Attributes:
-        total_params: all parameters of the base model.
-    """
-
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    total_params: int
-
-
-#: Models of this lesson, as their published configurations say (the same figures as in lorakit_helpers.memory.CATALOGUE).
-SHAPES = {
-    "SmolLM2-135M": BlockShape(576, 1536, 30, 9, 3, 64, 134_515_008),
-    "Llama-2-7B": BlockShape(4096, 11008, 32, 32, 32, 128, 6_738_415_616),
-    "Llama-3.1-8B": BlockShape(4096, 14336, 32, 32, 8, 128, 8_030_261_248),
-    "Llama-3.3-70B": BlockShape(8192, 28672, 80, 64, 8, 128, 70_553_706_496),
-}
+__all__ = ["TARGETS", "AdapterSize", "adapter_factors", "adapter_size", "lora_scaling"]
 
 #: Groups of projections to try: the LoRA paper adapted q and v, later practice all seven.
 TARGETS = {
@@ -112,40 +77,11 @@ def lora_scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
     return lora_alpha / (math.sqrt(r) if use_rslora else r)
 
 
-def find_shape(name: str) -> BlockShape:
-    """The shape called ``name``.
-
-    Raises:
-        LorakitError: for an unknown name, with the nearest known one.
-    """
-    if name in SHAPES:
-        return SHAPES[name]
-    near = difflib.get_close_matches(str(name), SHAPES, n=1, cutoff=0.4)
-    raise LorakitError("model", got=repr(name), expected="one of " + ", ".join(SHAPES),
-                       do=f"Did you mean {near[0]}?" if near else "Choose one of them.")  # fmt: skip
-
-
-def projection_shapes(shape) -> dict[str, tuple[int, int]]:
-    """(in_features, out_features) of one block's seven projections, for anything with :class:`BlockShape`'s attributes."""
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-    sizes = (
-        (hidden, queries),
-        (hidden, keys),
-        (hidden, keys),
-        (queries, hidden),
-        (hidden, inner),
-        (hidden, inner),
-        (inner, hidden),
-    )
-    return dict(zip(PROJECTIONS, sizes, strict=True))
-
-
 def adapter_size(shape, r: int, target_modules=PROJECTIONS) -> AdapterSize:
     """Count an adapter: ``r · (in + out)`` for each target in each layer.
 
     Args:
-        shape: a :class:`BlockShape`, or any object with its attributes.
+        shape: a :class:`lorakit_helpers.memory.ModelShape`.
         r: rank, at most the smaller side of every target.
         target_modules: names of projections, such as ``("q_proj", "v_proj")``.
 
@@ -153,26 +89,11 @@ def adapter_size(shape, r: int, target_modules=PROJECTIONS) -> AdapterSize:
         LorakitError: for an unknown target (the nearest name is offered) or a rank above a layer's size.
 
     Example:
-        >>> print(adapter_size(find_shape("Llama-3.1-8B"), 32))
+        >>> from lorakit_helpers.memory import find_model
+        >>> print(adapter_size(find_model("Llama-3.1-8B").shape, 32))
         83,886,080 trainable parameters, 1.04% of the base, 335.5 MB in fp32
     """
-    lora_scaling(1, r)  # the same check of r everywhere
-    sizes = projection_shapes(shape)
-    targets = (target_modules,) if isinstance(target_modules, str) else tuple(dict.fromkeys(target_modules))
-    if not targets:
-        raise LorakitError(
-            "target_modules", got="none", expected="at least one of " + ", ".join(sizes), do="For example q_proj."
-        )
-    for name in targets:
-        if name not in sizes:
-            near = difflib.get_close_matches(str(name), sizes, n=1)
-            raise LorakitError("target module", got=repr(name), expected="one of " + ", ".join(sizes),
-                               do=f"Did you mean {near[0]}?" if near else "Use the layers' own names.")  # fmt: skip
-        if r > min(sizes[name]):
-            raise LorakitError("rank", got=r, expected=f"between 1 and min(in, out) = {min(sizes[name])} of {name}",
-                               do=f"Choose r ≤ {min(sizes[name])}.")  # fmt: skip
-    count = shape.num_layers * sum(r * (sizes[name][0] + sizes[name][1]) for name in targets)
-    return AdapterSize(count, shape.total_params)
+    return AdapterSize(shape.trainable_params(r, target_modules), shape.total_params)
 
 
 def adapter_factors(folder, module: str):

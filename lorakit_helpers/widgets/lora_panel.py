@@ -3,14 +3,16 @@
 import ipywidgets as w
 from matplotlib.figure import Figure
 
-from ..lowrank import SHAPES, ToyRun, adapter_size, find_shape, lora_scaling, train_toy
+from ..lowrank import ToyRun, adapter_size, lora_scaling, train_toy
 from ..lowrank.adapter import TARGETS
+from ..memory import find_model
 from ..plots.figures import png_bytes
 from ..plots.lowrank import describe_adapter, plot_adapter, plot_toy
 from ._status import status
 
 __all__ = ["LoRAPanel", "toy_sentence"]
 
+_MODELS = ("SmolLM2-135M", "Llama-2-7B", "Llama-3.1-8B", "Llama-3.3-70B")
 _POWERS = [2**i for i in range(9)]
 
 
@@ -34,7 +36,7 @@ class LoRAPanel:
 
     def __init__(self, model: str = "Llama-3.1-8B", *, toy_steps: int = 300):
         style, wide = {"description_width": "initial"}, w.Layout(width="420px")
-        find_shape(model)
+        find_model(model)
         self._toy_steps, self.runs, self.result = toy_steps, [], None
         made = {"style": style, "layout": wide}
         self._start = {
@@ -46,7 +48,7 @@ class LoRAPanel:
             "targets": "all seven",
         }
         self.controls = {
-            "model": w.Dropdown(options=list(SHAPES), description="base model", **made),
+            "model": w.Dropdown(options=_MODELS, description="base model", **made),
             "r": w.SelectionSlider(options=_POWERS, value=16, description="rank r", **made),
             "lora_alpha": w.SelectionSlider(options=_POWERS, value=16, description="lora_alpha", **made),
             "use_rslora": w.Checkbox(description="rsLoRA: scale by alpha / √r", indent=False, layout=wide),
@@ -75,7 +77,7 @@ class LoRAPanel:
             return
         try:
             get = {name: self.controls[name].value for name in self._start}
-            self.result = adapter_size(find_shape(get["model"]), get["r"], TARGETS[get["targets"]])
+            self.result = adapter_size(find_model(get["model"]).shape, get["r"], TARGETS[get["targets"]])
             scale = lora_scaling(get["lora_alpha"], get["r"], get["use_rslora"])
             self._axes[0].clear()
             plot_adapter(self.result, ax=self._axes[0], most_mb=1e5)
