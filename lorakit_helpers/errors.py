@@ -1,6 +1,8 @@
 """The one error type of the course: what is wrong, what was got, what was expected, what to do."""
 
-__all__ = ["LorakitError"]
+import difflib
+
+__all__ = ["LorakitError", "did_you_mean"]
 
 
 class LorakitError(ValueError):
@@ -29,3 +31,20 @@ class LorakitError(ValueError):
         )
         text = f"{what}: {detail}." if detail else f"{what}."
         super().__init__(f"{text} {do}".strip())
+
+
+def did_you_mean(name, known, otherwise: str, *, n: int = 1, cutoff: float = 0.6, show=str) -> str:
+    """The next step after an unknown name: the nearest known ones, or ``otherwise`` when none is near.
+
+    Args:
+        name: what was given.
+        known: the names there are.
+        n, cutoff: at most so many, at least so alike (as in ``difflib.get_close_matches``).
+        show: how a name is written, for example ``repr``.
+
+    Example:
+        >>> did_you_mean("q_porj", ["q_proj", "v_proj"], "Choose one.")
+        'Did you mean q_proj?'
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=n, cutoff=cutoff)
+    return f"Did you mean {' or '.join(map(show, near))}?" if near else otherwise

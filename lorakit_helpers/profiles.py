@@ -1,9 +1,8 @@
 """The four profiles of the course. Only sizes change between them, never the code that runs."""
 
-import difflib
 from dataclasses import dataclass
 
-from .errors import LorakitError
+from .errors import LorakitError, did_you_mean
 from .recipes import Recipe
 
 __all__ = ["PROFILES", "Profile", "get_profile"]
@@ -83,8 +82,7 @@ def get_profile(name: str) -> Profile:
     """
     if name in PROFILES:
         return PROFILES[name]
-    near = difflib.get_close_matches(name, PROFILES, n=1)
     raise LorakitError(
         "profile", got=repr(name), expected="one of auto, " + ", ".join(PROFILES),
-        do=f"Did you mean {near[0]}?" if near else "Use auto to let the course choose.",
+        do=did_you_mean(name, PROFILES, "Use auto to let the course choose."),
     )  # fmt: skip

@@ -4,14 +4,13 @@ Papers: Dettmers et al. 2023, "QLoRA" (arXiv:2305.14314); Dettmers et al. 2021, 
 Quantization" (arXiv:2110.02861), for the dynamic 8-bit map.
 """
 
-import difflib
 from dataclasses import dataclass, field
 from functools import cache
 from math import prod
 
 import numpy as np
 
-from .errors import LorakitError
+from .errors import LorakitError, did_you_mean
 
 __all__ = [
     "BLOCK_SIZES", "CODEBOOKS", "DoubleQuant", "Quantized", "bits_per_parameter", "codebook", "dequantize",
@@ -67,10 +66,9 @@ def codebook(name: str) -> np.ndarray:
         top = 2 ** (int(name[3:]) - 1) - 1
         levels = np.arange(-top, top + 1, dtype=np.float32) / np.float32(top)
     else:
-        near = difflib.get_close_matches(str(name), CODEBOOKS, n=1)
         raise LorakitError(
             "format", got=repr(name), expected="one of " + ", ".join(CODEBOOKS),
-            do=f"Did you mean {near[0]!r}?" if near else "Choose one of these.",
+            do=did_you_mean(name, CODEBOOKS, "Choose one of these.", show=repr),
         )  # fmt: skip
     levels.setflags(write=False)
     return levels

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from .errors import LorakitError
+from .errors import LorakitError, did_you_mean
 from .files import atomic_write_text, fingerprint, need_space
 from .recipes import Recipe
 from .tickets import Ticket, to_conversation
@@ -74,17 +74,14 @@ def unpack_on_cpu(model):
 
 def check_targets(model, recipe: Recipe) -> None:
     """Raise when the model has no linear layer of a name in ``recipe.target_modules``."""
-    import difflib
-
     import torch
 
     linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
     for target in recipe.target_modules:
         if target not in linear:
-            near = difflib.get_close_matches(target, linear, n=1)
             raise LorakitError(
                 "recipe field target_modules", got=repr(target), expected="layers of this model: " + ", ".join(sorted(linear)),
-                do=f"Did you mean {near[0]!r}?" if near else "Choose from these names.",
+                do=did_you_mean(target, linear, "Choose from these names.", show=repr),
             )  # fmt: skip
 
 

@@ -1,12 +1,11 @@
 """How many parameters an adapter has and how many bytes they take. Plain arithmetic, exact."""
 
-import difflib
 import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import LorakitError
+from ..errors import LorakitError, did_you_mean
 from ..memory import PROJECTIONS
 
 __all__ = ["TARGETS", "AdapterSize", "adapter_factors", "adapter_size", "lora_scaling"]
@@ -122,8 +121,7 @@ def adapter_factors(folder, module: str):
         wanted = [f"{module}.lora_{side}.weight" for side in "BA"]
         if not set(wanted) <= set(names):
             known = sorted({name.split(".lora_")[0] for name in names})
-            near = difflib.get_close_matches(module, known, n=1)
             raise LorakitError("module", got=repr(module), expected=f"one of the adapter's {len(known)} layers",
-                               do=f"Did you mean {near[0]}?" if near else "Check the name.")  # fmt: skip
+                               do=did_you_mean(module, known, "Check the name."))  # fmt: skip
         left, right = (file.get_tensor(names[name]) for name in wanted)
     return left, right, lora_scaling(config["lora_alpha"], right.shape[0], config.get("use_rslora", False))

@@ -108,7 +108,7 @@ def decompose(matrix) -> Decomposition:
     Raises:
         LorakitError: when it is not a matrix, is empty, or holds nan or infinity.
     """
-    found = np.asarray(matrix.detach().float() if hasattr(matrix, "detach") else matrix, dtype=np.float64)
+    found = _float64(matrix)
     if found.ndim != 2 or not found.size:
         raise LorakitError(
             "matrix", got=f"shape {found.shape}", expected="rows and columns", do="Pass a two-dimensional array."
@@ -116,6 +116,11 @@ def decompose(matrix) -> Decomposition:
     if not np.isfinite(found).all():
         raise LorakitError("matrix", got="nan or infinity in it", expected="finite numbers", do="Check where it came from.")
     return Decomposition(*np.linalg.svd(found, full_matrices=False))
+
+
+def _float64(matrix) -> np.ndarray:
+    """An array or CPU tensor as float64; a 16-bit tensor goes through float32, which NumPy knows."""
+    return np.asarray(matrix.detach().float() if hasattr(matrix, "detach") else matrix, dtype=np.float64)
 
 
 def _singular_values(values) -> np.ndarray:
@@ -181,7 +186,7 @@ def product_singular_values(left, right) -> np.ndarray:
     Raises:
         LorakitError: when the inner sizes differ.
     """
-    a, b = (np.asarray(x.detach().float() if hasattr(x, "detach") else x, dtype=np.float64) for x in (left, right))
+    a, b = _float64(left), _float64(right)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise LorakitError(
             "factors", got=f"shapes {a.shape} and {b.shape}", expected="(m, r) and (r, n)", do="Swap or transpose."

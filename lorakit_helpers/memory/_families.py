@@ -1,8 +1,6 @@
 """How each transformers family names its linear layers, and how its configuration maps to a ``ModelShape`` and back."""
 
-import difflib
-
-from ..errors import LorakitError
+from ..errors import LorakitError, did_you_mean
 
 __all__ = ["FAMILIES", "build", "check", "names", "read"]
 
@@ -36,10 +34,9 @@ def check(model_type) -> None:
     """Raise ``LorakitError`` for a family that is not known, with the nearest."""
     if model_type in FAMILIES:
         return
-    near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
     raise LorakitError(
         "model_type", got=repr(model_type), expected="one of " + ", ".join(FAMILIES),
-        do=f"Did you mean {near[0]}?" if near else "Describe the model with ModelShape(...) by hand.",
+        do=did_you_mean(model_type, FAMILIES, "Describe the model with ModelShape(...) by hand."),
     )  # fmt: skip
 
 

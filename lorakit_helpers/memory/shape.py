@@ -1,11 +1,10 @@
 """The sizes of a decoder-only transformer, and every parameter count that follows from them."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from numbers import Integral
 
-from ..errors import LorakitError
+from ..errors import LorakitError, did_you_mean
 from ..recipes import PROJECTIONS
 from . import _families as families
 
@@ -164,10 +163,9 @@ class ModelShape:
             raise LorakitError("target_modules", got="none", expected=_names(known), do="Name at least one.")
         for name in asked:
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.5)
                 raise LorakitError(
                     "target module", got=repr(name), expected="one of " + _names(known),
-                    do=f"Did you mean {' or '.join(near)}?" if near else "Use the names in this list.",
+                    do=did_you_mean(name, known, "Use the names in this list.", n=2, cutoff=0.5),
                 )  # fmt: skip
         return {name: known[name] for name in dict.fromkeys(asked)}
 

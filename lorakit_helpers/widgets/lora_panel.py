@@ -8,6 +8,7 @@ from ..lowrank.adapter import TARGETS
 from ..memory import find_model
 from ..plots.figures import png_bytes
 from ..plots.lowrank import describe_adapter, plot_adapter, plot_toy
+from ._panel import Panel
 from ._status import status
 
 __all__ = ["LoRAPanel", "toy_sentence"]
@@ -24,7 +25,7 @@ def toy_sentence(run: ToyRun) -> str:
     return f"{ended} after {len(run.losses) - 1} steps. {floor if run.r < run.target_rank else enough}"
 
 
-class LoRAPanel:
+class LoRAPanel(Panel):
     """Choose an adapter; see its size; train the toy layer with the same rank, alpha and dropout.
 
     Attributes:
@@ -120,8 +121,3 @@ class LoRAPanel:
         self.toy.value = status("Toy layer: not trained yet.")
         self._redraw_toy()
         self.draw()
-
-    def _ipython_display_(self):
-        from IPython.display import display
-
-        display(self.widget)

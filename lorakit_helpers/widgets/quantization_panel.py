@@ -6,6 +6,7 @@ import numpy as np
 from ..plots.figures import new_axes, png_bytes
 from ..plots.quantization import describe_quantized, plot_quantized
 from ..quantization import BLOCK_SIZES, CODEBOOKS, quantize
+from ._panel import Panel
 from ._status import status
 
 __all__ = ["QuantizationPanel", "sample_weights"]
@@ -27,7 +28,7 @@ def sample_weights(source: str, layer, outlier: float = 0.0, n: int = 4096) -> n
     return weights
 
 
-class QuantizationPanel:
+class QuantizationPanel(Panel):
     """Panel for notebook 04. ``controls``, ``result`` (a ``Quantized``) and ``widget`` as in every panel."""
 
     def __init__(self, layer):
@@ -87,8 +88,3 @@ class QuantizationPanel:
     def _reset(self):
         for name, value in self._start.items():
             self._inputs[name].value = value
-
-    def _ipython_display_(self):
-        from IPython.display import display
-
-        display(self.widget)

@@ -11,12 +11,13 @@ from PIL import Image
 from ..errors import LorakitError
 from ..lowrank import decompose
 from ..plots.lowrank import describe_compression, plot_compression, plot_spectra
+from ._panel import Panel
 from ._status import status
 
 __all__ = ["RankPanel"]
 
 
-class RankPanel:
+class RankPanel(Panel):
     """Compress one of several matrices: ``RankPanel({"a picture": array, …})``.
 
     Attributes:
@@ -100,8 +101,3 @@ class RankPanel:
 
     def _reset(self):
         self.matrix.value, self.rank.value = self._start
-
-    def _ipython_display_(self):
-        from IPython.display import display
-
-        display(self.widget)

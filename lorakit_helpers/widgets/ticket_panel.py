@@ -6,6 +6,7 @@ import ipywidgets as w
 
 from ..evaluation import generate
 from ..tickets import KEYS, SYSTEM_PROMPT, parse_answer, to_messages
+from ._panel import Panel
 from ._status import status
 
 __all__ = ["TicketPanel", "answer_html", "ask"]
@@ -37,7 +38,7 @@ def answer_html(output: str) -> str:
     return f"<table><caption>The model's answer</caption>{rows}</table>"
 
 
-class TicketPanel:
+class TicketPanel(Panel):
     """Ask a model about a ticket you type. ``controls``, ``result`` and ``widget`` as in every panel."""
 
     def __init__(self, model, tokenizer, example: str, system_prompt: str = SYSTEM_PROMPT):
@@ -73,8 +74,3 @@ class TicketPanel:
     def _reset(self, example):
         self.text.value, self.answer.value, self.result = example, "", ""
         self.sentence.value = status("Press the button to ask.")
-
-    def _ipython_display_(self):
-        from IPython.display import display
-
-        display(self.widget)

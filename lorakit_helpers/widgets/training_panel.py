@@ -6,12 +6,13 @@ import ipywidgets as w
 
 from ..plots import describe_training, new_axes, plot_training, png_bytes
 from ..training import TrainingLog
+from ._panel import Panel
 from ._status import status
 
 __all__ = ["TrainingPanel"]
 
 
-class TrainingPanel:
+class TrainingPanel(Panel):
     """Follows a trainer: ``TrainingPanel(trainer)`` then ``trainer.train()``.
 
     Attributes:
@@ -43,8 +44,3 @@ class TrainingPanel:
             plot_training(log, ax=self._ax)
             self.image.value = png_bytes(self._ax.figure)
             self._drawn, self._points = time.monotonic(), len(log.losses)
-
-    def _ipython_display_(self):
-        from IPython.display import display
-
-        display(self.widget)
