@@ -2,11 +2,13 @@
 
 from ..errors import LorakitError, did_you_mean
 
-__all__ = ["FAMILIES", "build", "check", "names", "read"]
+__all__ = ["FAMILIES", "USUAL", "build", "check", "names", "read"]
 
 _LLAMA = {
     "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj", "up": "up_proj", "down": "down_proj",
 }  # fmt: skip
+#: The usual name of each part of a layer.
+USUAL = _LLAMA
 _PHI3 = {
     "qkv": "qkv_proj",
     "o": "o_proj",

@@ -169,6 +169,30 @@ class ModelShape:
                 )  # fmt: skip
         return {name: known[name] for name in dict.fromkeys(asked)}
 
+    def adapted(self, target_modules: str | Iterable[str]) -> tuple[str, ...]:
+        """This model's own names of the targets: "all-linear", or the usual names translated to the layer that holds them.
+
+        Raises:
+            LorakitError: for a name that means nothing here.
+
+        Example:
+            >>> from lorakit_helpers.memory import find_model
+            >>> find_model("Phi-3-mini").shape.adapted(["q_proj", "v_proj", "up_proj"])
+            ('qkv_proj', 'gate_up_proj')
+        """
+        if target_modules == "all-linear":
+            return self.all_linear
+        own = families.names(self.model_type)
+        usual = {name: own.get(part) for part, name in families.USUAL.items()}
+        for parts, fused in ((("q_proj", "k_proj", "v_proj"), "qkv"), (("gate_proj", "up_proj"), "gate_up")):
+            usual |= dict.fromkeys(parts, own[fused]) if fused in own else {}
+        known = self.linear_shapes()
+        asked = (target_modules,) if isinstance(target_modules, str) else tuple(target_modules)
+        if not self.gated_mlp:  # a plain MLP has no gate: the seven usual names then mean all it has
+            asked = tuple(name for name in asked if name != "gate_proj") or asked
+        found = [name if name in known or name == "lm_head" else usual.get(name) or name for name in asked]
+        return tuple(self.target_shapes(found))
+
     def trainable_params(self, r: int, target_modules: str | Iterable[str]) -> int:
         """LoRA's parameters: ``r * (in + out)`` for each targeted layer (arXiv:2106.09685, section 4.2).
 

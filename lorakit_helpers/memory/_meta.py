@@ -1,0 +1,232 @@
+"""The real transformers + peft model without weights, and a counter of the bytes its tensors would take.
+
+Imported only by ``simulate`` and ``measure``, because it needs torch.
+"""
+
+import weakref
+from contextlib import contextmanager
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+__all__ = [
+    "DTYPES", "Counter", "adapt", "emulate_autocast", "falcon_kernel", "fused_loss", "inputs_kept", "quantize_on_meta",
+    "register_attention",
+]  # fmt: skip
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+#: CUDA's caching allocator rounds every tensor up to a multiple of this many bytes.
+ROUND = 512
+
+
+class Counter(TorchDispatchMode):
+    """Counts the live bytes of every storage that the operations under it make, by part.
+
+    Attributes:
+        live: bytes by part, now.
+        peak: the highest sum so far; ``at_peak`` the parts then, ``peak_phase`` the phase.
+        phases: the highest sum in each phase.
+        timeline: (phase, bytes) after every operation that changed the sum.
+    """
+
+    def __init__(self, vocab_size: int, tokens: int):
+        super().__init__()
+        self.vocab_size, self.tokens = vocab_size, tokens
+        self.live, self.total, self.peak = {}, 0, 0
+        self.at_peak, self.peak_phase, self.phases, self.timeline = {}, "", {}, []
+        self.phase = "forward"
+        self._seen = weakref.WeakKeyDictionary()
+
+    def add(self, tensor, part=None):
+        """Count a tensor's storage once; a second call with a part moves it there."""
+        if not isinstance(tensor, torch.Tensor):
+            return
+        storage = tensor.untyped_storage()
+        record = self._seen.get(storage)
+        if record is None:
+            size = -(-storage.nbytes() // ROUND) * ROUND
+            record = self._seen[storage] = [part or self._part(tensor), size]
+            weakref.finalize(storage, self._free, record)
+            self._change(record[0], size)
+        elif part and part != record[0]:
+            self._change(record[0], -record[1], quiet=True)
+            record[0] = part
+            self._change(part, record[1], quiet=True)
+
+    def buffer(self, size: int, part="activations"):
+        """A buffer that lives only inside the operation that is running."""
+        self._change(part, size)
+        self._change(part, -size)
+
+    def _part(self, tensor):
+        wide = tensor.dim() >= 2 and tensor.shape[-1] == self.vocab_size and tensor.numel() > self.vocab_size
+        return "logits" if wide else "activations"
+
+    def _change(self, part, size, quiet=False):
+        self.live[part] = self.live.get(part, 0) + size
+        self.total += size
+        if quiet:
+            return
+        self.timeline.append((self.phase, self.total))
+        self.phases[self.phase] = max(self.phases.get(self.phase, 0), self.total)
+        if self.total > self.peak:
+            self.peak, self.at_peak, self.peak_phase = self.total, dict(self.live), self.phase
+
+    def _free(self, record):
+        self._change(record[0], -record[1])
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "bitsandbytes" and "gemm_4bit" in function.__name__:
+            rows, columns = args[2]
+            self.buffer(rows * columns * args[0].element_size())  # large batches dequantize, then multiply
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_iter(out):
+            self.add(tensor)
+        return out
+
+
+class _Flash(torch.autograd.Function):
+    """What FlashAttention keeps (arXiv:2205.14135): q, k, v, the output and one fp32 log-sum-exp per row and head."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, accumulate):
+        batch, heads, length, width = q.shape
+        out = q.new_empty(batch, length, heads, width)
+        logsumexp = torch.empty(batch, heads, length, dtype=torch.float32, device=q.device)
+        ctx.save_for_backward(q, k, v, out, logsumexp)
+        ctx.accumulate = accumulate
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        q, k, v, _, _ = ctx.saved_tensors
+        sums = torch.empty(q.shape, dtype=torch.float32, device=q.device) if ctx.accumulate else None
+        found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), None
+        del sums
+        return found
+
+
+def register_attention():
+    """Register the two fused kernels with transformers (which makes no mask for names it has no mask for)."""
+    from transformers import AttentionInterface
+
+    def fused(accumulate):
+        return lambda module, q, k, v, mask, **rest: (_Flash.apply(q, k, v, accumulate), None)
+
+    for name, accumulate in (("lorakit_kernel_a", True), ("lorakit_kernel_b", False)):
+        AttentionInterface.register(name, fused(accumulate))
+
+
+def falcon_kernel(module_file="transformers.models.falcon.modeling_falcon"):
+    """Falcon calls PyTorch's kernel itself: put ours in its place while the simulation runs."""
+    import importlib
+    from unittest import mock
+
+    def kernel(q, k, v, *args, **rest):
+        return _Flash.apply(q, k, v, False).transpose(1, 2)
+
+    return mock.patch.object(importlib.import_module(module_file).F, "scaled_dot_product_attention", kernel)
+
+
+def quantize_on_meta(model, compute_dtype, double_quant: bool, lm_head: bool):
+    """Put bitsandbytes' own ``Linear4bit`` with packed meta weights in place of the linear layers."""
+    import bitsandbytes as bnb
+    from bitsandbytes.functional import QuantState
+
+    def absmax(blocks):
+        return torch.empty(blocks, device="meta")
+
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if not isinstance(layer, torch.nn.Linear) or (name in ("lm_head", "embed_out") and not lm_head):
+                continue
+            new = bnb.nn.Linear4bit(layer.in_features, layer.out_features, layer.bias is not None, compute_dtype,
+                                    compress_statistics=double_quant, quant_type="nf4", device="meta")  # fmt: skip
+            count = layer.in_features * layer.out_features
+            blocks, code = -(-count // 64), torch.empty(16, device="meta")
+            state = QuantState(absmax(blocks), layer.weight.shape, code, 64, "nf4", compute_dtype)
+            if double_quant:
+                second = QuantState(absmax(-(-blocks // 256)), code=torch.empty(256, device="meta"), blocksize=256,
+                                    dtype=torch.float32)  # fmt: skip
+                state.absmax = torch.empty(blocks, dtype=torch.uint8, device="meta")
+                state.state2, state.offset, state.nested = second, torch.empty((), device="meta"), True
+            packed = torch.empty(((count + 1) // 2, 1), dtype=torch.uint8, device="meta")
+            new.weight = bnb.nn.Params4bit(packed, requires_grad=False, quant_state=state, bnb_quantized=True,
+                                           compress_statistics=double_quant, quant_type="nf4")  # fmt: skip
+            new.bias = layer.bias
+            new.quant_state = state
+            setattr(parent, name, new)
+    model.is_loaded_in_4bit = True
+    return model
+
+
+def adapt(model, setup, targets):
+    """peft's LoRA on the model, with the adapters' dtype and, for fp32 adapters, autocast's casts."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=setup.r, lora_alpha=setup.r, lora_dropout=setup.lora_dropout, target_modules=list(targets),
+                        task_type="CAUSAL_LM")  # fmt: skip
+    model = get_peft_model(model, config, autocast_adapter_dtype=False)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(DTYPES[setup.adapter_dtype])
+    return model
+
+
+def emulate_autocast(model, dtype):
+    """Give the adapters' linear layers the casts of ``torch.autocast``, which does nothing on the meta device."""
+    from peft.tuners.lora.bnb import Linear4bit
+
+    for name, module in model.named_modules():
+        if ".lora_A." in name or ".lora_B." in name:
+            module.forward = _cast_forward(module, dtype)
+        if isinstance(module, Linear4bit):
+            module.cast_input_dtype_enabled = False  # under autocast peft leaves the input as it is here
+
+
+@contextmanager
+def inputs_kept():
+    """bitsandbytes before 0.43.2: the 4-bit product keeps its input on the graph (github.com/bitsandbytes-foundation/
+    bitsandbytes/pull/1270), where it stays until the next step's loss replaces this one's."""
+    from unittest import mock
+
+    from bitsandbytes.autograd._functions import MatMul4Bit
+
+    forward = MatMul4Bit.forward
+
+    def keeping(ctx, inputs, *rest):
+        ctx.kept = inputs
+        return forward(ctx, inputs, *rest)
+
+    with mock.patch.object(MatMul4Bit, "forward", staticmethod(keeping)):
+        yield
+
+
+def _cast_forward(module, dtype):
+    return lambda x: torch.nn.functional.linear(x.to(dtype), module.weight.to(dtype))
+
+
+class _FusedLoss(torch.autograd.Function):
+    """Loss and gradient of one chunk of tokens at a time: the logits of one chunk exist, never all of them."""
+
+    @staticmethod
+    def forward(ctx, hidden, head, chunk):
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        grads = torch.empty_like(flat)
+        for start in range(0, flat.shape[0], chunk):
+            head(flat[start : start + chunk])  # the gradient takes the logits' place
+        ctx.save_for_backward(grads)
+        ctx.shape = hidden.shape
+        return hidden.new_empty(())
+
+    @staticmethod
+    def backward(ctx, grad):
+        (grads,) = ctx.saved_tensors
+        return (grads * grad).view(ctx.shape), None, None
+
+
+def fused_loss(hidden, head, chunk: int):
+    """The loss of Liger and Unsloth, as far as memory is concerned (a frozen output layer)."""
+    return _FusedLoss.apply(hidden, head, chunk)
