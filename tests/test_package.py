@@ -54,6 +54,7 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
         "lowrank",
         "memory",
         "memory.catalogue",
+        "memory.planning",
     ],
 )
 def test_light_module_loads_no_heavy_library(name):

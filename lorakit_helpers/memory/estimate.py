@@ -91,7 +91,6 @@ class _Step:
         self.layer = self._layer()
         self.saved = self._saved()
 
-
     # What the backward pass of one layer needs again -----------------------------------------------------------------
 
     def _layer(self):

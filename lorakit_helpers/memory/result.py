@@ -61,6 +61,18 @@ class MemoryEstimate:
         """What a GPU must offer: peak allocated, context and slack, GiB."""
         return self.total_gib + self.context_gib + self.slack_gib
 
+    def room_gib(self, gpu_gib: float) -> float:
+        """What a card of ``gpu_gib`` GiB has left; negative is what it lacks."""
+        return gpu_gib - self.needed_gib
+
+    def verdict(self, gpu_gib: float) -> str:
+        """One sentence: whether it fits on a card of ``gpu_gib`` GiB, and by how much."""
+        room = self.room_gib(gpu_gib)
+        beside = f"{self.total_gib:.2f} GiB of tensors, {self.context_gib + self.slack_gib:.2f} GiB beside them"
+        if room >= 0:
+            return f"Fits: {room:.2f} of {gpu_gib:.2f} GiB stay free ({beside})."
+        return f"Does not fit: {-room:.2f} GiB more than the {gpu_gib:.2f} GiB there are ({beside})."
+
     def to_dict(self) -> dict:
         """Everything but the timeline, for JSON."""
         found = asdict(self)

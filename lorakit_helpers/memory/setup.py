@@ -88,8 +88,9 @@ class TrainSetup:
                     do=did_you_mean(value, choices, f"For example {name}={choices[0]!r}.", cutoff=0.5),
                 )  # fmt: skip
         for name, limit in _SIZES.items():
-            self._check(name, _whole(getattr(self, name)) and 1 <= getattr(self, name) <= limit,
-                        f"a whole number from 1 to {limit:,}", f"For example {name}={1 if name == 'micro_batch' else 512}.")  # fmt: skip
+            right = _whole(getattr(self, name)) and 1 <= getattr(self, name) <= limit
+            example = 1 if name == "micro_batch" else 512
+            self._check(name, right, f"a whole number from 1 to {limit:,}", f"For example {name}={example}.")
         for name in _SWITCHES:
             self._check(name, isinstance(getattr(self, name), bool), "True or False", "Say which.")
         if self.method != "full":
