@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 __all__ = [
-    "DTYPES", "Counter", "adapt", "emulate_autocast", "falcon_kernel", "fused_loss", "inputs_kept", "quantize_on_meta",
-    "register_attention",
+    "DTYPES", "Counter", "adapt", "emulate_autocast", "falcon_kernel", "four_bit_input_as_on_gpu", "fused_loss",
+    "inputs_kept", "linear_layers", "quantize_on_meta", "quiet", "register_attention",
 ]  # fmt: skip
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -130,6 +130,16 @@ def falcon_kernel(module_file="transformers.models.falcon.modeling_falcon"):
     return mock.patch.object(importlib.import_module(module_file).F, "scaled_dot_product_attention", kernel)
 
 
+def linear_layers(model, lm_head: bool) -> list:
+    """(parent, name, layer) of every linear layer, the output layer only if asked for."""
+    return [
+        (parent, name, layer)
+        for parent in model.modules()
+        for name, layer in parent.named_children()
+        if isinstance(layer, torch.nn.Linear) and (lm_head or name not in ("lm_head", "embed_out"))
+    ]
+
+
 def quantize_on_meta(model, compute_dtype, double_quant: bool, lm_head: bool):
     """Put bitsandbytes' own ``Linear4bit`` with packed meta weights in place of the linear layers."""
     import bitsandbytes as bnb
@@ -138,26 +148,23 @@ def quantize_on_meta(model, compute_dtype, double_quant: bool, lm_head: bool):
     def absmax(blocks):
         return torch.empty(blocks, device="meta")
 
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if not isinstance(layer, torch.nn.Linear) or (name in ("lm_head", "embed_out") and not lm_head):
-                continue
-            new = bnb.nn.Linear4bit(layer.in_features, layer.out_features, layer.bias is not None, compute_dtype,
-                                    compress_statistics=double_quant, quant_type="nf4", device="meta")  # fmt: skip
-            count = layer.in_features * layer.out_features
-            blocks, code = -(-count // 64), torch.empty(16, device="meta")
-            state = QuantState(absmax(blocks), layer.weight.shape, code, 64, "nf4", compute_dtype)
-            if double_quant:
-                second = QuantState(absmax(-(-blocks // 256)), code=torch.empty(256, device="meta"), blocksize=256,
-                                    dtype=torch.float32)  # fmt: skip
-                state.absmax = torch.empty(blocks, dtype=torch.uint8, device="meta")
-                state.state2, state.offset, state.nested = second, torch.empty((), device="meta"), True
-            packed = torch.empty(((count + 1) // 2, 1), dtype=torch.uint8, device="meta")
-            new.weight = bnb.nn.Params4bit(packed, requires_grad=False, quant_state=state, bnb_quantized=True,
-                                           compress_statistics=double_quant, quant_type="nf4")  # fmt: skip
-            new.bias = layer.bias
-            new.quant_state = state
-            setattr(parent, name, new)
+    for parent, name, layer in linear_layers(model, lm_head):
+        new = bnb.nn.Linear4bit(layer.in_features, layer.out_features, layer.bias is not None, compute_dtype,
+                                compress_statistics=double_quant, quant_type="nf4", device="meta")  # fmt: skip
+        count = layer.in_features * layer.out_features
+        blocks, code = -(-count // 64), torch.empty(16, device="meta")
+        state = QuantState(absmax(blocks), layer.weight.shape, code, 64, "nf4", compute_dtype)
+        if double_quant:
+            second = QuantState(absmax(-(-blocks // 256)), code=torch.empty(256, device="meta"), blocksize=256,
+                                dtype=torch.float32)  # fmt: skip
+            state.absmax = torch.empty(blocks, dtype=torch.uint8, device="meta")
+            state.state2, state.offset, state.nested = second, torch.empty((), device="meta"), True
+        packed = torch.empty(((count + 1) // 2, 1), dtype=torch.uint8, device="meta")
+        new.weight = bnb.nn.Params4bit(packed, requires_grad=False, quant_state=state, bnb_quantized=True,
+                                       compress_statistics=double_quant, quant_type="nf4")  # fmt: skip
+        new.bias = layer.bias
+        new.quant_state = state
+        setattr(parent, name, new)
     model.is_loaded_in_4bit = True
     return model
 
@@ -177,13 +184,38 @@ def adapt(model, setup, targets):
 
 def emulate_autocast(model, dtype):
     """Give the adapters' linear layers the casts of ``torch.autocast``, which does nothing on the meta device."""
-    from peft.tuners.lora.bnb import Linear4bit
-
     for name, module in model.named_modules():
         if ".lora_A." in name or ".lora_B." in name:
             module.forward = _cast_forward(module, dtype)
+    four_bit_input_as_on_gpu(model)
+
+
+def four_bit_input_as_on_gpu(model):
+    """Under CUDA's autocast peft leaves the input of an adapter on a 4-bit layer as it is; elsewhere it casts it to fp32."""
+    from peft.tuners.lora.bnb import Linear4bit
+
+    for module in model.modules():
         if isinstance(module, Linear4bit):
-            module.cast_input_dtype_enabled = False  # under autocast peft leaves the input as it is here
+            module.cast_input_dtype_enabled = False
+
+
+@contextmanager
+def quiet():
+    """No progress bars, no advice, and no word from bitsandbytes on an optional kernel it can do without."""
+    import logging as python_logging
+
+    from transformers.utils import logging
+
+    python_logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(python_logging.ERROR)
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """A training step without weights: the real model's code on PyTorch's meta device, every tensor's bytes counted."""
 
+from contextlib import nullcontext
+
 from ..errors import LorakitError
 from .result import GIB, MemoryEstimate
 from .setup import TrainSetup
@@ -26,17 +28,12 @@ def simulate(config_or_shape, setup: TrainSetup) -> MemoryEstimate:
         FlashAttention keeps), autocast's casts of fp32 adapters and a fused loss; a 4-bit forward product is given the
         dequantized buffer that bitsandbytes makes for large batches. The optimizer is written out (its states).
     """
-    from contextlib import nullcontext
-
     import torch
-    from transformers.utils import logging
 
     from . import _meta
 
     shape = config_or_shape if isinstance(config_or_shape, ModelShape) else ModelShape.from_config(config_or_shape)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
+    with _meta.quiet():
         model = _model(config_or_shape, shape, setup)
         counter = _meta.Counter(shape.vocab_size, setup.tokens)
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -50,8 +47,6 @@ def simulate(config_or_shape, setup: TrainSetup) -> MemoryEstimate:
             del loss
             _update(trained, setup, counter)
         del keep
-    finally:
-        logging.set_verbosity(verbosity)
     return _result(counter)
 
 
