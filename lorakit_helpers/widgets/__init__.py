@@ -1,9 +1,10 @@
 """Panels for the notebooks: controls around pure functions. Only notebooks import this package."""
 
 from .lora_panel import LoRAPanel
+from .memory_panel import MemoryPanel
 from .quantization_panel import QuantizationPanel
 from .rank_panel import RankPanel
 from .ticket_panel import TicketPanel
 from .training_panel import TrainingPanel
 
-__all__ = ["LoRAPanel", "QuantizationPanel", "RankPanel", "TicketPanel", "TrainingPanel"]
+__all__ = ["LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "TicketPanel", "TrainingPanel"]

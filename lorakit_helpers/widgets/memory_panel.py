@@ -1,0 +1,152 @@
+"""Does it fit? A model, a way to train it and a card: the memory's bar, the verdict, and what to change first."""
+
+import html
+from io import BytesIO
+
+import ipywidgets as w
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..lowrank.adapter import TARGETS
+from ..memory import CATALOGUE, GPUS, Plan, TrainSetup, find_gpu, find_model, plan
+from ..plots.memory import move_memory, plot_memory
+from ._panel import Panel
+from ._status import status
+
+__all__ = ["METHODS", "MemoryPanel", "fit_sentence", "ladder_html"]
+
+#: What the panel calls each method, with the fields of a ``TrainSetup`` it stands for.
+METHODS = {
+    "full fine-tuning, fp32": {"method": "full", "weights_dtype": "fp32"},
+    "full fine-tuning, bf16": {"method": "full", "weights_dtype": "bf16"},
+    "LoRA on bf16 weights": {"method": "lora"},
+    "QLoRA (NF4 weights)": {"method": "qlora"},
+}
+_FIELDS = ("r", "micro_batch", "seq_len", "gradient_checkpointing", "fused_loss", "optimizer")
+_OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit", "sgd")
+
+
+def fit_sentence(found: Plan) -> str:
+    """Whether it fits and by how much; then what to change first, or how far it could go."""
+    verdict = found.estimate.verdict(found.gpu_gib)
+    if found.fits:
+        names = {"micro_batch": "micro-batch {}", "seq_len": "{} tokens", "r": "rank {}"}
+        most = [text.format(found.largest[name]) for name, text in names.items() if found.largest[name]]
+        return f"{verdict} The most that fits, changing one thing alone: {', '.join(most)}."
+    if found.answer is None:
+        return f"{verdict} No change on the list is enough: take a smaller model or a larger card."
+    actions = [rung.action for rung in found.changes if rung.saves_gib > 0] or [found.changes[-1].action]
+    then = f" Then {', then '.join(actions[1:])}." if actions[1:] else ""
+    return f"{verdict} Change first: {actions[0]}.{then}"
+
+
+def ladder_html(found: Plan) -> str:
+    """The changes from the cheapest on, each on top of the ones before, as a table."""
+    if found.fits:
+        return ""
+    cell = "<td style='padding-right:1.2em'>{}</td>"
+    rows = ""
+    for rung in found.changes:
+        texts = (rung.action, f"{rung.estimate.needed_gib:.2f}", "fits" if rung.fits else "too large", rung.cost)
+        rows += "<tr>" + "".join(cell.format(html.escape(text)) for text in texts) + "</tr>"
+    head = "".join(f"<th style='text-align:left;padding-right:1.2em'>{text}</th>"
+                   for text in ("change, on top of those above", "needs (GiB)", "", "what it costs"))  # fmt: skip
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+class MemoryPanel(Panel):
+    """Panel for notebook 02.
+
+    Attributes:
+        controls: ``model``, ``method``, ``r``, ``targets``, ``micro_batch``, ``seq_len``, ``gradient_checkpointing``,
+            ``fused_loss``, ``optimizer``, ``gpu``, ``reset``.
+        result: the :class:`lorakit_helpers.memory.Plan` on show, or None after a problem.
+        widget: what is displayed.
+    """
+
+    def __init__(self, model: str = "Llama-3.1-8B", gpu: str = "RTX 3060"):
+        model, gpu = find_model(model).name, find_gpu(gpu).name
+        self._canvas, self.result, self._card = FigureCanvasAgg(Figure(figsize=(7.8, 2.0), dpi=110)), None, None
+        self._ax = self._canvas.figure.add_axes((0.02, 0.25, 0.96, 0.48))
+        self.controls = _controls(model, gpu)
+        self._inputs = {name: c for name, c in self.controls.items() if name != "reset"}
+        self._start = {name: control.value for name, control in self._inputs.items()}
+        self.sentence, self.ladder = w.HTML(), w.HTML()
+        self.image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
+        columns = [list(self.controls.values())[:5], list(self.controls.values())[5:]]
+        self.widget = w.VBox([w.HBox([w.VBox(column) for column in columns]), self.sentence, self.image, self.ladder])
+        self._quiet = False
+        for control in self._inputs.values():
+            control.observe(lambda _: self.draw(), "value")
+        self.controls["reset"].on_click(lambda _: self._reset())
+        self.draw()
+
+    def draw(self) -> None:
+        """Show what the controls say; a problem is shown as a sentence."""
+        if self._quiet:
+            return
+        try:
+            get = {name: control.value for name, control in self._inputs.items()}
+            full = get["method"].startswith("full")
+            self.controls["r"].disabled = self.controls["targets"].disabled = full
+            own = {name: get[name] for name in _FIELDS}
+            setup = TrainSetup(**METHODS[get["method"]], target_modules=TARGETS[get["targets"]], **own)
+            card = GPUS[get["gpu"]].memory_gib
+            self.result = plan(find_model(get["model"]).shape, card, setup)
+            self.image.value = self._png(self.result.estimate, card)
+            self.ladder.value = ladder_html(self.result)
+            sentence = f"{get['model']} on {get['gpu']}: {fit_sentence(self.result)}"
+            self.sentence.value = status(sentence, alert=not self.result.fits)
+        except Exception as error:  # a callback's exception would be invisible in the page
+            self.result, self.ladder.value = None, ""
+            self.sentence.value = status(str(error), alert=True)
+
+    def _png(self, estimate, card) -> bytes:
+        """The bar on an axis of twice the card; axis and legend are drawn once for a card, which makes a redraw quick."""
+        if card != self._card:
+            self._ax.clear()
+            plot_memory(estimate, ax=self._ax, gpu_gib=card, most_gib=2 * card).tick_params(left=False)
+            for artist in move_memory(self._ax, estimate):
+                artist.set_animated(True)
+            self._canvas.draw()
+            self._background, self._card = self._canvas.copy_from_bbox(self._canvas.figure.bbox), card
+        self._canvas.restore_region(self._background)
+        for artist in move_memory(self._ax, estimate):
+            self._ax.draw_artist(artist)
+        buffer = BytesIO()
+        Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=3)
+        return buffer.getvalue()
+
+    def _reset(self):
+        self._quiet = True
+        for name, value in self._start.items():
+            self._inputs[name].value = value
+        self._quiet = False
+        self.draw()
+
+
+def _controls(model, gpu) -> dict:
+    style, wide = {"description_width": "initial"}, w.Layout(width="420px")
+    made = {"style": style, "layout": wide}
+
+    def powers(description, value, low, high):
+        options = [2**i for i in range(low, high + 1)]
+        return w.SelectionSlider(options=options, value=value, description=description, **made)
+
+    cards = [(str(card), name) for name, card in GPUS.items()]
+    check = {"indent": False, "layout": wide}
+    return {
+        "model": w.Dropdown(options=list(CATALOGUE), value=model, description="model", **made),
+        "method": w.Dropdown(options=list(METHODS), value="QLoRA (NF4 weights)", description="method", **made),
+        "r": powers("rank r", 16, 0, 10),
+        "targets": w.Dropdown(options=list(TARGETS), value="all seven", description="target modules", **made),
+        "gpu": w.Dropdown(options=cards, value=gpu, description="GPU", **made),
+        "micro_batch": powers("micro-batch (sequences)", 2, 0, 6),
+        "seq_len": powers("sequence length (tokens)", 512, 6, 15),
+        "gradient_checkpointing": w.Checkbox(value=False, description="gradient checkpointing", **check),
+        "fused_loss": w.Checkbox(value=False, description="fused loss (Unsloth, Liger)", **check),
+        "optimizer": w.Dropdown(options=_OPTIMIZERS, value="adamw", description="optimizer", **made),
+        "reset": w.Button(description="Reset"),
+    }
