@@ -63,10 +63,48 @@ def test_notebook_07_passes_the_trainer_what_the_package_passes():
 
 
 @pytest.fixture(scope="session")
-def executed(tmp_path_factory):
+def fresh_home(tmp_path_factory):
+    """Makes course folders without ``outputs/``: notebook 03 shows notebook 07's adapter when an earlier run left one."""
+
+    def make(name):
+        home = tmp_path_factory.mktemp(name)
+        for part in ("data", "lorakit_helpers", "notebooks", "requirements"):
+            (home / part).symlink_to(ROOT / part)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def home(fresh_home):
+    return fresh_home("home")
+
+
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory, home):
     """Every notebook with its solutions filled in, run strictly on the smoke profile, in order."""
     build = tmp_path_factory.mktemp("build")
-    return [run_notebook(path, "smoke", build, strict=True) for path in NOTEBOOKS]
+    return [run_notebook(path, "smoke", build, strict=True, root=home) for path in NOTEBOOKS]
+
+
+def nbval(paths, home, folder, *options):
+    """Run notebooks under nbval and return (exit code, what to read when it is not 0)."""
+    (folder / "sanitize.cfg").write_text(SANITIZE)
+    env = {**os.environ, "LORAKIT_PROFILE": "smoke", "LORAKIT_HOME": str(home), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-cell-timeout=900", "-q", "--no-header",
+               "-o", "addopts=", f"--nbval-sanitize-with={folder / 'sanitize.cfg'}", *options]  # fmt: skip
+    done = subprocess.run([*command, *map(str, paths)], env=env, cwd=ROOT, capture_output=True, text=True)
+    return done.returncode, failing_cells(done.stdout) or done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def failing_cells(report: str) -> str:
+    """Name and difference of each failing cell of an nbval report, without colours, pictures and source code."""
+    plain = re.sub(r"[A-Za-z0-9+/=]{40,}", "[base64]", re.sub(r"\x1b\[[\d;]*m", "", report))
+    heads = list(re.finditer(r"^_{3,} (\S.*Cell \d+) _{3,}$", plain, re.M))
+    ends = [head.start() for head in heads[1:]] + [plain.find("\n====", heads[-1].end()) if heads else 0]
+    bodies = [plain[head.end() : end].rpartition("\nTraceback:")[2].strip() for head, end in zip(heads, ends, strict=True)]
+    cells = [f"{head[1].rpartition('/')[2]}\n{body[:1500]}" for head, body in zip(heads, bodies, strict=True)]
+    return "\n\n".join(cells)
 
 
 @pytest.mark.notebook
@@ -91,38 +129,55 @@ def test_executed_notebooks_carry_no_warnings_or_progress_litter(executed):
 
 
 @pytest.mark.notebook
-def test_a_second_run_redoes_nothing(executed):
+def test_a_second_run_redoes_nothing(executed, home):
     build = executed[0].executed.parent.parent
-    again = [run_notebook(path, "smoke", build, strict=True) for path in NOTEBOOKS]
+    again = [run_notebook(path, "smoke", build, strict=True, root=home) for path in NOTEBOOKS]
     assert not any(run.fresh for run in again)
 
 
 @pytest.mark.notebook
-def test_the_learners_unsolved_notebook_runs_too_and_gives_the_same_results_again(executed, tmp_path):
-    """nbval on freshly executed copies: outputs must repeat (floats and times are masked).
-
-    The learner's own notebooks, exercises unsolved, run under --nbval-lax.
+def test_the_learners_unsolved_notebook_runs_too_and_gives_the_same_results_again(executed, home, fresh_home, tmp_path):
+    """nbval on freshly executed copies, in a course folder as fresh as theirs was: outputs must repeat (floats and times
+    are masked). The learner's own notebooks, exercises unsolved, run under --nbval-lax, and find what 07 left behind.
     """
-    (tmp_path / "sanitize.cfg").write_text(SANITIZE)
-    env = {**os.environ, "LORAKIT_PROFILE": "smoke", "LORAKIT_HOME": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-cell-timeout=900", "-q", "--no-header",
-               "-o", "addopts=", f"--nbval-sanitize-with={tmp_path / 'sanitize.cfg'}"]  # fmt: skip
-    lax = subprocess.run([*command, "--nbval-lax", *map(str, NOTEBOOKS)], env=env, cwd=ROOT, capture_output=True, text=True)
-    assert lax.returncode == 0, lax.stdout[-3000:]
-    copies = [str(run.executed) for run in executed]
-    strict = subprocess.run([*command, "--nbval", *copies], env=env, cwd=ROOT, capture_output=True, text=True)
-    assert strict.returncode == 0, strict.stdout[-3000:]
+    code, reason = nbval(NOTEBOOKS, home, tmp_path, "--nbval-lax")
+    assert code == 0, reason
+    code, reason = nbval([run.executed for run in executed], fresh_home("again"), tmp_path, "--nbval")
+    assert code == 0, reason
+
+
+def test_a_cell_that_does_not_repeat_is_named_with_its_difference_and_without_pictures(tmp_path):
+    picture = '<img alt="loss {} at step 8" src="data:image/png;base64,' + "iVBORw0KGgo" * 40 + '">'
+    sources = ("print('same')", f"from IPython.display import HTML\nHTML({picture.format('fell')!r})", "print('steps: 8')")
+    stored = (
+        nbformat.v4.new_output("stream", name="stdout", text="same\n"),
+        nbformat.v4.new_output(
+            "execute_result", {"text/html": picture.format("rose"), "text/plain": "<IPython.core.display.HTML object>"},
+            execution_count=2,
+        ),
+        nbformat.v4.new_output("stream", name="stdout", text="steps: 9\n"),
+    )  # fmt: skip
+    cells = [
+        nbformat.v4.new_code_cell(source, outputs=[output], execution_count=i + 1)
+        for i, (source, output) in enumerate(zip(sources, stored, strict=True))
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python"}})
+    nbformat.write(notebook, tmp_path / "made.ipynb")
+    code, reason = nbval([tmp_path / "made.ipynb"], ROOT, tmp_path, "--nbval")
+    assert code == 1 and "made.ipynb::Cell 1" in reason and "made.ipynb::Cell 2" in reason and "Cell 0" not in reason
+    assert "rose" in reason and "fell" in reason and "steps: 9" in reason and "steps: 8" in reason
+    assert not re.search(r"[A-Za-z0-9+/=]{40,}", reason) and len(reason) < 3500
 
 
 @pytest.mark.notebook
-def test_the_smoke_adapter_of_notebook_07_loads_with_plain_peft(executed):
+def test_the_smoke_adapter_of_notebook_07_loads_with_plain_peft(executed, home):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     from lorakit_helpers.models import base_model
 
     model = AutoModelForCausalLM.from_pretrained(base_model(log=lambda line: None).path)
-    adapter = PeftModel.from_pretrained(model, ROOT / "outputs" / "smoke" / "adapters" / "tickets")
+    adapter = PeftModel.from_pretrained(model, home / "outputs" / "smoke" / "adapters" / "tickets")
     assert any("lora_B" in name and p.abs().sum() > 0 for name, p in adapter.named_parameters())
 
 
