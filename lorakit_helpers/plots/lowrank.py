@@ -5,8 +5,8 @@ import numpy as np
 from .figures import AFTER, BEFORE, new_axes
 
 __all__ = [
-    "describe_adapter", "describe_compression", "describe_spectra", "describe_toy", "plot_adapter", "plot_compression",
-    "plot_spectra", "plot_toy",
+    "describe_adapter", "describe_compression", "describe_spectra", "describe_toy", "move_adapter", "plot_adapter",
+    "plot_compression", "plot_spectra", "plot_toy",
 ]  # fmt: skip
 
 _STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ((0, (5, 1)), "v"), ((0, (1, 3)), "x"))
@@ -86,8 +86,7 @@ def plot_adapter(size, *, ax=None, most_mb: float | None = None):
     from matplotlib.ticker import NullLocator
 
     ax = ax or new_axes(5.0, 2.2)
-    names = ("file, bf16", "file, fp32", "training, fp32")
-    values = (size.file_mb("bf16"), size.file_mb("fp32"), 1000 * size.training_gb("fp32"))
+    names, values = ("file, bf16", "file, fp32", "training, fp32"), _adapter_mb(size)
     bars = ax.barh(names, values, color=(BEFORE, AFTER, AFTER), hatch=("", "", "//"), edgecolor="white")
     ax.bar_label(bars, [f"{value:,.1f}" for value in values], padding=3, fontsize=8)
     ax.set(xlabel="MB (1e6 bytes) of the adapter", xscale="log", xlim=(0.1, most_mb or max(10 * values[-1], 1.0)))
@@ -97,10 +96,24 @@ def plot_adapter(size, *, ax=None, most_mb: float | None = None):
     return ax
 
 
+def move_adapter(ax, size):
+    """Give axes drawn by :func:`plot_adapter` another size; quicker than drawing anew. Returns the axes."""
+    for bar, label, value in zip(ax.patches, ax.texts, _adapter_mb(size), strict=True):
+        bar.set_width(value)
+        label.xy = (value, label.xy[1])
+        label.set_text(f"{value:,.1f}")
+    return ax
+
+
+def _adapter_mb(size) -> tuple:
+    return size.file_mb("bf16"), size.file_mb("fp32"), 1000 * size.training_gb("fp32")
+
+
 def describe_adapter(size) -> str:
     """What :func:`plot_adapter` shows, with the counts."""
+    share = f"{size.trainable_share:.2%}" if size.trainable_share >= 1e-4 else "less than 0.01%"
     return (
-        f"{size.trainable_params:,} parameters train, {size.trainable_share:.2%} of the base; the file takes "
+        f"{size.trainable_params:,} parameters train, {share} of the base; the file takes "
         f"{size.file_mb('fp32'):,.1f} MB in fp32 or {size.file_mb('bf16'):,.1f} MB in bf16; weights, gradients and AdamW's "
         f"moments of the adapter take {size.training_gb('fp32'):,.2f} GB while training."
     )
@@ -117,14 +130,14 @@ def plot_toy(runs, *, ax=None):
     ax = ax or new_axes(6.0, 3.2)
     target_rank = runs[0].target_rank if runs else 8
     parts = decompose(toy_target(target_rank))
-    ranks = range(1, 2 * target_rank + 1)
+    ranks = range(1, max([2 * target_rank, *(run.r for run in runs)]) + 1)
     floors = [100 * parts.relative_error(r) ** 2 for r in ranks if r <= parts.max_rank]
     ax.plot(ranks[: len(floors)], floors, color=BEFORE, linestyle="--", marker="_", markersize=12, label="floor (SVD)")
     ax.plot([run.r for run in runs], [100 * run.losses[-1] for run in runs], color=AFTER, linestyle="", marker="o",
             fillstyle="none", label="trained")  # fmt: skip
     ax.axvline(target_rank, color="black", lw=1, linestyle=":")
     ax.annotate(f"rank of the target: {target_rank}", (target_rank, 60), xytext=(4, 0), textcoords="offset points", fontsize=8)
-    ax.set(xlabel="rank r of the adapter", ylabel="loss left (% of the start)", xlim=(0, 2 * target_rank + 1), ylim=(-4, 100))
+    ax.set(xlabel="rank r of the adapter", ylabel="loss left (% of the start)", xlim=(0, ranks[-1] + 1), ylim=(-4, 104))
     ax.legend(loc="upper right", fontsize=8)
     ax.grid(alpha=0.3)
     return ax

@@ -1,5 +1,7 @@
 """What every panel has in common."""
 
+from ._status import status
+
 __all__ = ["Panel"]
 
 
@@ -10,3 +12,15 @@ class Panel:
         from IPython.display import display
 
         display(self.widget)
+
+    def _tell(self, sentence: str, picture: bytes) -> None:
+        """Show a picture with its sentence, the sentence last: it is the sign that the redraw has settled."""
+        self.image.value = picture
+        self.image.layout.visibility = "visible"
+        self.sentence.value = status(sentence)
+
+    def _refuse(self, error: Exception) -> None:
+        """Show a problem as a sentence, and no picture: the last one would belong to other controls."""
+        self.result = None
+        self.image.layout.visibility = "hidden"
+        self.sentence.value = status(str(error), alert=True)

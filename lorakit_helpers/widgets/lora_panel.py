@@ -7,14 +7,16 @@ from ..lowrank import ToyRun, adapter_size, lora_scaling, train_toy
 from ..lowrank.adapter import TARGETS
 from ..memory import find_model
 from ..plots.figures import png_bytes
-from ..plots.lowrank import describe_adapter, plot_adapter, plot_toy
+from ..plots.lowrank import describe_adapter, move_adapter, plot_adapter, plot_toy
 from ._panel import Panel
+from ._picture import Picture
 from ._status import status
 
 __all__ = ["LoRAPanel", "toy_sentence"]
 
 _MODELS = ("SmolLM2-135M", "Llama-2-7B", "Llama-3.1-8B", "Llama-3.3-70B")
 _POWERS = [2**i for i in range(9)]
+TOY_SIDE = 32
 
 
 def toy_sentence(run: ToyRun) -> str:
@@ -38,7 +40,7 @@ class LoRAPanel(Panel):
     def __init__(self, model: str = "Llama-3.1-8B", *, toy_steps: int = 300):
         style, wide = {"description_width": "initial"}, w.Layout(width="420px")
         find_model(model)
-        self._toy_steps, self.runs, self.result = toy_steps, [], None
+        self._toy_steps, self._picture, self.runs, self.result = toy_steps, None, [], None
         made = {"style": style, "layout": wide}
         self._start = {
             "model": model,
@@ -64,7 +66,8 @@ class LoRAPanel(Panel):
         buttons = w.HBox([self.controls["train"], self.controls["reset"]])
         pictures = w.HBox([self.image, self.toy_image])
         self.widget = w.VBox([w.HBox([w.VBox(knobs[:3]), w.VBox(knobs[3:])]), buttons, self.sentence, self.toy, pictures])
-        self._axes = tuple(Figure(figsize=(4.4, 2.9)).add_axes((left, 0.17, 0.95 - left, 0.76)) for left in (0.25, 0.14))
+        figures = (Figure(figsize=(4.4, 2.9), dpi=110) for _ in range(2))
+        self._axes = tuple(f.add_axes((left, 0.17, 0.95 - left, 0.76)) for f, left in zip(figures, (0.25, 0.14), strict=False))
         self._quiet = False
         for knob in knobs:
             knob.observe(lambda change: self.draw(), names="value")
@@ -80,27 +83,32 @@ class LoRAPanel(Panel):
             get = {name: self.controls[name].value for name in self._start}
             self.result = adapter_size(find_model(get["model"]).shape, get["r"], TARGETS[get["targets"]])
             scale = lora_scaling(get["lora_alpha"], get["r"], get["use_rslora"])
-            self._axes[0].clear()
-            plot_adapter(self.result, ax=self._axes[0], most_mb=1e5)
-            self.image.value = png_bytes(self._axes[0].figure)
-            self.sentence.value = status(f"{get['model']}: {describe_adapter(self.result)} The update is scaled by {scale:g}.")
+            self._tell(f"{get['model']}: {describe_adapter(self.result)} The update is scaled by {scale:g}.", self._drawn())
         except Exception as error:  # a callback's exception would be invisible in the page
-            self.result = None
-            self.sentence.value = status(str(error), alert=True)
+            self._refuse(error)
+
+    def _drawn(self) -> bytes:
+        ax = self._axes[0]
+        if self._picture is None:
+            plot_adapter(self.result, ax=ax, most_mb=1e5)
+            self._picture = Picture(ax.figure, (*ax.patches, *ax.texts, ax.spines["left"]))
+        move_adapter(ax, self.result)
+        return self._picture.png()
 
     def train(self) -> ToyRun | None:
-        """Train the toy layer with the chosen rank (its layer is 32 × 32, so at most 32), alpha, scaling and dropout."""
+        """Train the toy layer with the chosen rank (at most ``TOY_SIDE``, its layer's side), alpha, scaling and dropout."""
         button = self.controls["train"]
         button.disabled = True
         self.toy.value = status("The toy layer is training …")
         run = None
         try:
             knobs = {name: self.controls[name].value for name in ("r", "lora_alpha", "use_rslora", "lora_dropout")}
-            r = min(knobs.pop("r"), 32)
-            run = train_toy(r, steps=self._toy_steps, **knobs)
-            self.runs = [old for old in self.runs if old.r != r] + [run]
+            asked = knobs.pop("r")
+            run = train_toy(min(asked, TOY_SIDE), steps=self._toy_steps, **knobs)
+            self.runs = [old for old in self.runs if old.r != run.r] + [run]
             self._redraw_toy()
-            self.toy.value = status(toy_sentence(run))
+            cut = f" The toy layer is {TOY_SIDE} × {TOY_SIDE}, so rank {asked} counts as {run.r}." if asked > run.r else ""
+            self.toy.value = status(toy_sentence(run) + cut)
         except Exception as error:
             self.toy.value = status(str(error), alert=True)
         finally:

@@ -2,12 +2,12 @@
 
 import ipywidgets as w
 import numpy as np
+from matplotlib.figure import Figure
 
-from ..plots.figures import new_axes, png_bytes
-from ..plots.quantization import describe_quantized, plot_quantized
+from ..plots.quantization import describe_quantized, move_quantized, plot_quantized
 from ..quantization import BLOCK_SIZES, CODEBOOKS, quantize
 from ._panel import Panel
-from ._status import status
+from ._picture import Picture
 
 __all__ = ["QuantizationPanel", "sample_weights"]
 
@@ -32,15 +32,12 @@ class QuantizationPanel(Panel):
     """Panel for notebook 04. ``controls``, ``result`` (a ``Quantized``) and ``widget`` as in every panel."""
 
     def __init__(self, layer):
-        self._layer, self._ax, self.result = layer, new_axes(7.0, 3.0), None
-        self._ax.figure.set_layout_engine("none")  # a fixed layout redraws faster and always the same
-        self._ax.figure.subplots_adjust(left=0.08, right=0.98, bottom=0.17, top=0.96)
+        self._layer, self._picture, self.result = layer, None, None
         style, wide = {"description_width": "initial"}, w.Layout(width="400px")
         marked = [(f"{size} (bitsandbytes' default)" if size == 64 else str(size), size) for size in BLOCK_SIZES]
         self.controls = {
             "format": w.Dropdown(options=CODEBOOKS, value="nf4", description="Format", style=style, layout=wide),
             "block_size": w.SelectionSlider(
-                continuous_update=False,
                 options=marked,
                 value=64,
                 description="Block size (weights)",
@@ -49,7 +46,6 @@ class QuantizationPanel(Panel):
             ),
             "source": w.Dropdown(options=SOURCES, value="normal", description="Weights", style=style, layout=wide),
             "outlier": w.FloatSlider(
-                continuous_update=False,
                 value=0,
                 min=0,
                 max=100,
@@ -65,6 +61,7 @@ class QuantizationPanel(Panel):
         self._start = {name: control.value for name, control in self._inputs.items()}
         self.sentence, self.image = w.HTML(), w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
         self.widget = w.VBox([*self.controls.values(), self.sentence, self.image])
+        self._quiet = False
         for control in self._inputs.values():
             control.observe(lambda _: self.run(), "value")
         self.controls["reset"].on_click(lambda _: self._reset())
@@ -72,19 +69,29 @@ class QuantizationPanel(Panel):
 
     def run(self):
         """Read the controls, quantize, draw; a problem is shown as a sentence."""
+        if self._quiet:
+            return self.result
         try:
             choice = {name: control.value for name, control in self._inputs.items()}
             weights = sample_weights(choice["source"], self._layer, choice["outlier"])
             self.result = quantize(weights, choice["format"], choice["block_size"], choice["double_quant"])
-            self._ax.clear()
-            plot_quantized(weights, self.result, ax=self._ax)
-            self.image.value = png_bytes(self._ax.figure)
-            self.sentence.value = status(describe_quantized(weights, self.result))
+            self._tell(describe_quantized(weights, self.result), self._drawn(weights))
         except Exception as error:  # a callback's exception would be invisible in the page
-            self.result = None
-            self.sentence.value = status(str(error), alert=True)
+            self._refuse(error)
         return self.result
 
+    def _drawn(self, weights) -> bytes:
+        if self._picture is None:
+            self._ax = Figure(figsize=(7, 3), dpi=110).add_axes((0.08, 0.17, 0.9, 0.79))
+            plot_quantized(weights, self.result, ax=self._ax)
+            moving = (self._ax.patches[0], self._ax.collections[0], self._ax.get_legend())
+            self._picture = Picture(self._ax.figure, moving)
+        move_quantized(self._ax, weights, self.result)
+        return self._picture.png()
+
     def _reset(self):
+        self._quiet = True
         for name, value in self._start.items():
             self._inputs[name].value = value
+        self._quiet = False
+        self.run()
