@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 __all__ = [
-    "DTYPES", "Counter", "adapt", "emulate_autocast", "falcon_kernel", "four_bit_input_as_on_gpu", "fused_loss",
-    "inputs_kept", "linear_layers", "quantize_on_meta", "quiet", "register_attention",
+    "DTYPES", "Casts", "Counter", "adapt", "emulate_autocast", "falcon_kernel", "four_bit_input_as_on_gpu", "fused_loss",
+    "inputs_kept", "linear_layers", "loss_of_pieces", "pieces_of_logits", "quantize_on_meta", "quiet", "register_attention",
 ]  # fmt: skip
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -91,8 +91,9 @@ class _Flash(torch.autograd.Function):
     """What FlashAttention keeps (arXiv:2205.14135): q, k, v, the output and one fp32 log-sum-exp per row and head."""
 
     @staticmethod
-    def forward(ctx, q, k, v, accumulate):
+    def forward(ctx, q, k, v, accumulate, whole):
         batch, heads, length, width = q.shape
+        ctx.whole = q.new_empty(q.numel() + k.numel()) if whole else None  # v is a view of the product that made all three
         out = q.new_empty(batch, length, heads, width)
         logsumexp = torch.empty(batch, heads, length, dtype=torch.float32, device=q.device)
         ctx.save_for_backward(q, k, v, out, logsumexp)
@@ -103,29 +104,37 @@ class _Flash(torch.autograd.Function):
     def backward(ctx, grad):
         q, k, v, _, _ = ctx.saved_tensors
         sums = torch.empty(q.shape, dtype=torch.float32, device=q.device) if ctx.accumulate else None
-        found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), None
+        found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), None, None
         del sums
+        ctx.whole = None
         return found
 
 
-def register_attention():
+def register_attention(setup):
     """Register the two fused kernels with transformers (which makes no mask for names it has no mask for)."""
     from transformers import AttentionInterface
 
     def fused(accumulate):
-        return lambda module, q, k, v, mask, **rest: (_Flash.apply(q, k, v, accumulate), None)
+        return lambda module, q, k, v, mask, **rest: (_attend(q, k, v, setup, accumulate), None)
 
     for name, accumulate in (("lorakit_kernel_a", True), ("lorakit_kernel_b", False)):
         AttentionInterface.register(name, fused(accumulate))
 
 
-def falcon_kernel(module_file="transformers.models.falcon.modeling_falcon"):
+def _attend(q, k, v, setup, accumulate):
+    grouped = k.shape[1] < q.shape[1]
+    if grouped and setup.repeated_kv:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    return _Flash.apply(q, k, v, accumulate, setup.fused_qkv and not (grouped and setup.repeated_kv))
+
+
+def falcon_kernel(setup, module_file="transformers.models.falcon.modeling_falcon"):
     """Falcon calls PyTorch's kernel itself: put ours in its place while the simulation runs."""
     import importlib
     from unittest import mock
 
     def kernel(q, k, v, *args, **rest):
-        return _Flash.apply(q, k, v, False).transpose(1, 2)
+        return _attend(q, k, v, setup, False).transpose(1, 2)
 
     return mock.patch.object(importlib.import_module(module_file).F, "scaled_dot_product_attention", kernel)
 
@@ -179,15 +188,58 @@ def adapt(model, setup, targets):
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(DTYPES[setup.adapter_dtype])
+    if setup.lora_dropout:
+        _dropout_as_on_gpu(model, setup)
     return model
 
 
-def emulate_autocast(model, dtype):
+def _dropout_as_on_gpu(model, setup):
+    """Dropout whose mask takes a byte a value; with ``fused_qkv`` one for the adapters of q, k and v, which read the same."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if hasattr(child, "lora_dropout"):
+                shared = setup.fused_qkv and name in ("k_proj", "v_proj") and getattr(module, "q_proj", None)
+                shared = getattr(shared, "lora_dropout", None) or {"default": _SharedDropout(setup.lora_dropout)}
+                child.lora_dropout["default"] = shared["default"]
+
+
+class _SharedDropout(torch.nn.Dropout):
+    """CUDA's kernel, with a boolean mask; the same result for the same input, as long as somebody holds it."""
+
+    def forward(self, x):
+        source, result = (ref() for ref in getattr(self, "last", (lambda: None,) * 2))
+        if source is not x or result is None:
+            result = torch.native_dropout(x, self.p, self.training)[0]
+            self.last = weakref.ref(x), weakref.ref(result)
+        return result
+
+
+class Casts(dict):
+    """Autocast's cache: every adapter cast once in a forward pass, and kept until its end."""
+
+    open = True
+
+    def cast(self, parameter, dtype):
+        if not self.open:
+            return parameter.to(dtype)
+        if parameter not in self:
+            self[parameter] = parameter.to(dtype)
+        return self[parameter]
+
+    def close(self):
+        """The forward pass has ended; what checkpointing computes again is cast again."""
+        self.open = False
+        self.clear()
+
+
+def emulate_autocast(model, dtype) -> Casts:
     """Give the adapters' linear layers the casts of ``torch.autocast``, which does nothing on the meta device."""
+    casts = Casts()
     for name, module in model.named_modules():
         if ".lora_A." in name or ".lora_B." in name:
-            module.forward = _cast_forward(module, dtype)
+            module.forward = _cast_forward(module, dtype, casts)
     four_bit_input_as_on_gpu(model)
+    return casts
 
 
 def four_bit_input_as_on_gpu(model):
@@ -220,8 +272,8 @@ def quiet():
 
 @contextmanager
 def inputs_kept():
-    """bitsandbytes before 0.43.2: the 4-bit product keeps its input on the graph (github.com/bitsandbytes-foundation/
-    bitsandbytes/pull/1270), where it stays until the next step's loss replaces this one's."""
+    """bitsandbytes before 0.43.2: the 4-bit product keeps its input on the graph, where backward does not free it
+    (github.com/bitsandbytes-foundation/bitsandbytes/pull/1270)."""
     from unittest import mock
 
     from bitsandbytes.autograd._functions import MatMul4Bit
@@ -236,8 +288,8 @@ def inputs_kept():
         yield
 
 
-def _cast_forward(module, dtype):
-    return lambda x: torch.nn.functional.linear(x.to(dtype), module.weight.to(dtype))
+def _cast_forward(module, dtype, casts):
+    return lambda x: torch.nn.functional.linear(x.to(dtype), casts.cast(module.weight, dtype))
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -257,6 +309,24 @@ class _FusedLoss(torch.autograd.Function):
     def backward(ctx, grad):
         (grads,) = ctx.saved_tensors
         return (grads * grad).view(ctx.shape), None, None
+
+
+def pieces_of_logits(hidden, model, setup):
+    """The logits, in pieces along the sequence, in the loss's type."""
+    head, cap = model.get_output_embeddings(), getattr(model.config, "final_logit_softcapping", None)
+    length = -(-hidden.shape[1] // setup.loss_chunks)
+    pieces = [head(piece) for piece in hidden.split(length, dim=1)]
+    if cap:
+        pieces = [torch.tanh(piece / cap) * cap for piece in pieces]
+    return [piece.float() for piece in pieces] if setup.loss_dtype == "fp32" else pieces
+
+
+def loss_of_pieces(pieces, tokens):
+    """Cross-entropy of each piece by itself, then the mean."""
+    length = pieces[0].shape[1]
+    pairs = zip(pieces, tokens.split(length, dim=1), strict=True)
+    each = [torch.nn.functional.cross_entropy(p.flatten(0, 1), t.flatten(), reduction="none") for p, t in pairs]
+    return torch.cat(each).mean()
 
 
 def fused_loss(hidden, head, chunk: int):

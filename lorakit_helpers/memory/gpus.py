@@ -41,8 +41,8 @@ _ROWS = (
     ("RTX 4060 8 GB", 8, None), ("RTX 4060 Ti 16 GB", 16, None), ("RTX 4070 12 GB", 12, None), ("RTX 4080 16 GB", 16, None),
     ("RTX 4090", 24, 23.52), ("RTX 5080 16 GB", 16, None), ("RTX 5090", 32, 31.34),
     ("T4", 16, 14.75), ("V100 16 GB", 16, 15.78), ("P100 16 GB", 16, None), ("A10G", 24, 21.99), ("L4", 24, 22.17),
-    ("RTX A6000", 48, None), ("L40S", 48, 44.52), ("A100 40 GB", 40, 39.56), ("A100 80 GB", 80, 79.15), ("H100 80 GB", 80, None),
-    ("H200", 141, None),
+    ("RTX A6000", 48, None), ("L40S", 48, 44.52), ("A100 40 GB", 40, 39.56), ("A100 80 GB", 80, 79.15),
+    ("H100 80 GB", 80, None), ("H200", 141, None),
 )  # fmt: skip
 
 #: Every card by its name, consumer cards first, each group from small to large.

@@ -52,9 +52,9 @@ def measure(model=None, setup: TrainSetup | None = None, *, seed: int = 0) -> Me
 def _can_run(setup, device):
     if setup.fused_loss:
         raise LorakitError("measure, fused_loss", got="True", expected="False", do="Unsloth or Liger would be needed.")
-    if setup.keeps_4bit_inputs or setup.quantize_lm_head:
+    if setup.keeps_last_step or setup.quantize_lm_head:
         raise LorakitError(
-            "measure, keeps_4bit_inputs or quantize_lm_head", got="True", expected="False: the installed libraries do neither",
+            "measure, keeps_last_step or quantize_lm_head", got="True", expected="False: the installed libraries do neither",
             do="Simulate it instead.",
         )  # fmt: skip
     if device == "cpu" and "8bit" in setup.optimizer:

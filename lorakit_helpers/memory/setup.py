@@ -19,10 +19,11 @@ _CHOICES = {
     "loss_dtype": ("fp32", "bf16"),
     "attention": ("flash", "sdpa", "eager"),
 }
-_SIZES = {"micro_batch": 100_000, "seq_len": 100_000_000}
-_SWITCHES = ("gradient_checkpointing", "double_quant", "fused_loss", "gradient_accumulation",
-             "quantize_lm_head", "tensor_lists",
-             "keeps_4bit_inputs")  # fmt: skip
+_SIZES = {"micro_batch": 100_000, "seq_len": 100_000_000, "loss_chunks": 1_000_000}
+_SWITCHES = (
+    "gradient_checkpointing", "double_quant", "fused_loss", "gradient_accumulation", "quantize_lm_head", "tensor_lists",
+    "keeps_last_step", "fused_qkv", "repeated_kv",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,17 @@ class TrainSetup:
         fused_loss: the loss is computed in chunks, so the logits of the batch never exist at once (Liger, Unsloth).
         attention: "eager" keeps seq_len x seq_len scores; "flash" and "sdpa" (fused, no padding mask) do not.
         lora_dropout: above 0, every adapter keeps its own copy of its input, and a mask.
-        loss_dtype: transformers computes the loss in fp32; LitGPT in the logits' own type ("bf16").
+        loss_dtype: transformers computes the loss in fp32; "bf16" in the logits' own type.
+        loss_chunks: the loss is computed in so many pieces, one after the other; all logits exist (LitGPT, torchtune).
         gradient_accumulation: gradients of an earlier micro-batch are already there in the forward pass.
         quantize_lm_head: whether the output layer is in 4 bits too (bitsandbytes through transformers leaves it out).
         tensor_lists: PyTorch's ``foreach`` AdamW, which works on all tensors at once and needs a copy of the trained
             values while it does (PyTorch's choice on a GPU unless ``fused`` is set, as transformers' Trainer does).
-        keeps_4bit_inputs: as bitsandbytes before 0.43.2, whose 4-bit product kept its input until the next step.
+        keeps_last_step: the graph and logits of the step before live until this step's loss takes their name, and with them
+            the inputs of all 4-bit products (a training loop written out, and bitsandbytes before 0.43.2).
+        fused_qkv: q, k and v come out of one product with one adapter input (LitGPT), whatever the family does.
+        repeated_kv: keys and values are copied for every query head: grouped-query attention with PyTorch's kernel where
+            there is a padding mask, and in LitGPT.
 
     Raises:
         LorakitError: for a value that cannot be, naming the field and the nearest choice.
@@ -74,10 +80,13 @@ class TrainSetup:
     attention: str = "flash"
     lora_dropout: float = 0.0
     loss_dtype: str = "fp32"
+    loss_chunks: int = 1
     gradient_accumulation: bool = True
     quantize_lm_head: bool = False
     tensor_lists: bool = False
-    keeps_4bit_inputs: bool = False
+    keeps_last_step: bool = False
+    fused_qkv: bool = False
+    repeated_kv: bool = False
 
     def __post_init__(self):
         for name, choices in _CHOICES.items():
@@ -89,7 +98,7 @@ class TrainSetup:
                 )  # fmt: skip
         for name, limit in _SIZES.items():
             right = _whole(getattr(self, name)) and 1 <= getattr(self, name) <= limit
-            example = 1 if name == "micro_batch" else 512
+            example = 512 if name == "seq_len" else 1
             self._check(name, right, f"a whole number from 1 to {limit:,}", f"For example {name}={example}.")
         for name in _SWITCHES:
             self._check(name, isinstance(getattr(self, name), bool), "True or False", "Say which.")

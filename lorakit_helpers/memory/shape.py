@@ -101,6 +101,11 @@ class ModelShape:
         return "qkv" in families.names(self.model_type)
 
     @property
+    def softcap(self) -> bool:
+        """Whether attention scores and logits go through a tanh (Gemma 2)."""
+        return self.model_type == "gemma2"
+
+    @property
     def fused_gate_up(self) -> bool:
         """Whether gate and up are one linear layer (Phi-3)."""
         return self.gated_mlp and "gate_up" in families.names(self.model_type)

@@ -39,12 +39,11 @@ def simulate(config_or_shape, setup: TrainSetup) -> MemoryEstimate:
         trained = [p for p in model.parameters() if p.requires_grad]
         keep = _place(model, trained, setup, counter)
         tokens = torch.empty((setup.micro_batch, setup.seq_len), dtype=torch.long, device="meta")
-        with _meta.falcon_kernel(), _meta.inputs_kept() if setup.keeps_4bit_inputs else nullcontext(), counter:
+        held = {}
+        with _meta.falcon_kernel(setup), _meta.inputs_kept() if setup.keeps_last_step else nullcontext(), counter:
             counter.add(tokens)
-            loss = _step(model, tokens, setup, counter)
-            if setup.keeps_4bit_inputs:
-                loss = _step(model, tokens, setup, counter)
-            del loss
+            for _ in range(1 + setup.keeps_last_step):
+                _step(model, tokens, setup, counter, held)
             _update(trained, setup, counter)
         del keep
     return _result(counter)
@@ -58,7 +57,7 @@ def _model(config_or_shape, shape, setup):
 
     from . import _meta
 
-    _meta.register_attention()
+    _meta.register_attention(setup)
     config = shape.to_config() if config_or_shape is shape else copy.deepcopy(config_or_shape)
     config.use_cache = False
     dtype = _meta.DTYPES[setup.weights_dtype]
@@ -76,7 +75,7 @@ def _model(config_or_shape, shape, setup):
             _meta.quantize_on_meta(model, dtype, setup.double_quant, setup.quantize_lm_head)
         model = _meta.adapt(model, setup, targets)
         if setup.autocast:
-            _meta.emulate_autocast(model, dtype)
+            model.autocast_casts = _meta.emulate_autocast(model, dtype)
     if setup.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         if setup.method != "full":
@@ -121,7 +120,8 @@ def _states(parameter, setup):
     return [torch.empty(size, dtype=dtype, device="meta") for size, dtype in sizes * 2]
 
 
-def _step(model, tokens, setup, counter):
+def _step(model, tokens, setup, counter, held):
+    """Forward and backward. ``held`` are the names of a training loop: what they mean lives until they mean something else."""
     import torch
 
     from . import _meta
@@ -129,6 +129,9 @@ def _step(model, tokens, setup, counter):
     counter.phase = "forward"
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     _mark_backward(whole, counter)
+    casts = getattr(model, "autocast_casts", None)
+    if casts is not None:
+        casts.open = True
     batch, length = tokens.shape
     given = {"input_ids": tokens, "position_ids": torch.arange(length, device="meta")[None], "use_cache": False}
     if setup.attention == "eager" or "falcon" in type(whole).__name__.lower():
@@ -136,16 +139,20 @@ def _step(model, tokens, setup, counter):
     if setup.fused_loss:
         hidden = whole.get_decoder()(**given).last_hidden_state
         counter.phase = "loss"
-        loss = _meta.fused_loss(hidden, whole.get_output_embeddings(), setup.loss_chunk(hidden.shape[-1], counter.vocab_size))
+        chunk = setup.loss_chunk(hidden.shape[-1], counter.vocab_size)
+        held["loss"] = _meta.fused_loss(hidden, whole.get_output_embeddings(), chunk)
         del hidden
-    elif setup.loss_dtype == "bf16":
-        logits = model(**given).logits
-        counter.phase = "loss"
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+    elif setup.loss_dtype == "fp32" and setup.loss_chunks == 1:
+        held["loss"] = model(**given, labels=tokens).loss
     else:
-        loss = model(**given, labels=tokens).loss
-    loss.backward()
-    return loss
+        held["logits"] = _meta.pieces_of_logits(whole.get_decoder()(**given).last_hidden_state, whole, setup)
+        counter.phase = "loss"
+        held["loss"] = _meta.loss_of_pieces(held["logits"], tokens)
+    if casts is not None:
+        casts.close()
+    held["loss"].backward()
+    if not setup.keeps_last_step:
+        held.clear()
 
 
 def _mark_backward(model, counter):
