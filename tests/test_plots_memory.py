@@ -63,8 +63,8 @@ def test_a_bar_longer_than_the_axis_says_how_long_it_is_inside_the_axis():
 def test_moving_the_bars_equals_drawing_them_anew():
     anew, moved = (Figure(figsize=(6, 2)).add_subplot() for _ in range(2))
     plot_memory(BARS["qlora"], ax=anew, gpu_gib=12, most_gib=24)
-    plot_memory(BARS["full"], ax=moved, gpu_gib=12, most_gib=24)
-    changed = move_memory(moved, BARS["qlora"])
+    plot_memory(BARS["full"], ax=moved, gpu_gib=80, most_gib=160)
+    changed = move_memory(moved, BARS["qlora"], gpu_gib=12, most_gib=24)
     assert widths(moved) == widths(anew) and png_bytes(moved.figure) == png_bytes(anew.figure)
     assert set(changed) >= {bar for container in moved.containers for bar in container}
 

@@ -37,7 +37,7 @@ def plot_memory(estimates, *, ax=None, gpu_gib: float | None = None, most_gib: f
     if gpu_gib:
         ax.barh(rows, none, height=0.62, color="white", edgecolor="black", linewidth=0.8, linestyle=":",
                 label="driver, fragments (allowance)")  # fmt: skip
-        ax.axvline(gpu_gib, color="black", lw=1.6, linestyle="--", label=f"the card: {gpu_gib:g} GiB")
+        ax.axvline(gpu_gib, color="black", lw=1.6, linestyle="--", label="the card")
     for y in rows:
         ax.text(0, y, "", va="center", fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.9})
     ax.set_yticks(rows, list(bars))
@@ -48,13 +48,19 @@ def plot_memory(estimates, *, ax=None, gpu_gib: float | None = None, most_gib: f
     return ax
 
 
-def move_memory(ax, estimates) -> list:
-    """Give the bars that :func:`plot_memory` drew other lengths; axis, card and names stay. Returns what was changed.
+def move_memory(ax, estimates, *, gpu_gib: float | None = None, most_gib: float | None = None) -> list:
+    """Give the bars that :func:`plot_memory` drew other lengths; legend and names stay. Returns what may have changed.
 
     Args:
         ax: what ``plot_memory`` returned.
         estimates: as many as there are bars.
+        gpu_gib: moves the card's line, if one was drawn.
+        most_gib: a new right end of the axis, GiB.
     """
+    if gpu_gib:
+        ax.lines[0].set_xdata([gpu_gib, gpu_gib])
+    if most_gib:
+        ax.set_xlim(0, most_gib)
     bars, most = list(_named(estimates).values()), ax.get_xlim()[1]
     gpu = len(ax.containers) > len(PARTS)
     sizes = [[*e.parts.values(), e.context_gib + e.slack_gib] for e in bars]
@@ -66,7 +72,7 @@ def move_memory(ax, estimates) -> list:
         cut = end > 0.88 * most
         text.set(x=0.995 * most if cut else end + 0.01 * most, ha="right" if cut else "left",
                  text=f"{end:,.1f} →" if end > most else f"{end:,.1f}")  # fmt: skip
-    return [*(rectangle for container in ax.containers for rectangle in container), *ax.lines, *ax.texts]
+    return [ax.xaxis, *(rectangle for container in ax.containers for rectangle in container), *ax.lines, *ax.texts]
 
 
 def describe_memory(estimates) -> str:

@@ -1,19 +1,15 @@
 """Does it fit? A model, a way to train it and a card: the memory's bar, the verdict, and what to change first."""
 
 import html
-from io import BytesIO
 
 import ipywidgets as w
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from ..lowrank.adapter import TARGETS
 from ..memory import CATALOGUE, GPUS, Plan, TrainSetup, find_gpu, find_model, plan
 from ..plots.memory import move_memory, plot_memory
 from ._panel import Panel
-from ._status import status
+from ._picture import Picture
 
 __all__ = ["METHODS", "MemoryPanel", "fit_sentence", "ladder_html"]
 
@@ -68,8 +64,7 @@ class MemoryPanel(Panel):
 
     def __init__(self, model: str = "Llama-3.1-8B", gpu: str = "RTX 3060"):
         model, gpu = find_model(model).name, find_gpu(gpu).name
-        self._canvas, self.result, self._card = FigureCanvasAgg(Figure(figsize=(7.8, 2.0), dpi=110)), None, None
-        self._ax = self._canvas.figure.add_axes((0.02, 0.25, 0.96, 0.48))
+        self._picture, self.result = None, None
         self.controls = _controls(model, gpu)
         self._inputs = {name: c for name, c in self.controls.items() if name != "reset"}
         self._start = {name: control.value for name, control in self._inputs.items()}
@@ -95,29 +90,22 @@ class MemoryPanel(Panel):
             setup = TrainSetup(**METHODS[get["method"]], target_modules=TARGETS[get["targets"]], **own)
             card = GPUS[get["gpu"]].memory_gib
             self.result = plan(find_model(get["model"]).shape, card, setup)
-            self.image.value = self._png(self.result.estimate, card)
+            picture = self._drawn(self.result.estimate, card)
             self.ladder.value = ladder_html(self.result)
-            sentence = f"{get['model']} on {get['gpu']}: {fit_sentence(self.result)}"
-            self.sentence.value = status(sentence, alert=not self.result.fits)
+            self._tell(f"{get['model']} on {get['gpu']}: {fit_sentence(self.result)}", picture)
         except Exception as error:  # a callback's exception would be invisible in the page
-            self.result, self.ladder.value = None, ""
-            self.sentence.value = status(str(error), alert=True)
+            self.ladder.value = ""
+            self._refuse(error)
 
-    def _png(self, estimate, card) -> bytes:
-        """The bar on an axis of twice the card; axis and legend are drawn once for a card, which makes a redraw quick."""
-        if card != self._card:
-            self._ax.clear()
-            plot_memory(estimate, ax=self._ax, gpu_gib=card, most_gib=2 * card).tick_params(left=False)
-            for artist in move_memory(self._ax, estimate):
-                artist.set_animated(True)
-            self._canvas.draw()
-            self._background, self._card = self._canvas.copy_from_bbox(self._canvas.figure.bbox), card
-        self._canvas.restore_region(self._background)
-        for artist in move_memory(self._ax, estimate):
-            self._ax.draw_artist(artist)
-        buffer = BytesIO()
-        Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=3)
-        return buffer.getvalue()
+    def _drawn(self, estimate, card) -> bytes:
+        """The bar on an axis of twice the card."""
+        sizes = {"gpu_gib": card, "most_gib": 2 * card}
+        if self._picture is None:
+            self._ax = Figure(figsize=(7.8, 2.0), dpi=110).add_axes((0.02, 0.25, 0.96, 0.48))
+            plot_memory(estimate, ax=self._ax, **sizes).tick_params(left=False)
+            self._picture = Picture(self._ax.figure, move_memory(self._ax, estimate))
+        move_memory(self._ax, estimate, **sizes)
+        return self._picture.png()
 
     def _reset(self):
         self._quiet = True
