@@ -34,7 +34,13 @@ class LayerBytes:
         shape, T, b = self.shape, self.T, self.b
         weight = shape.hidden_size * shape.intermediate_size * b
         work = T * (shape.intermediate_size + 2 * shape.hidden_size) * b
-        return work + (0 if self.setup.method == "lora" else weight)  # full: its gradient; QLoRA: the unpacked weight
+        copies = {"full": 1, "lora": 0, "qlora": self.unpacked_copies}  # of the weight: its gradient, nothing, it unpacked
+        return work + copies[self.setup.method] * weight
+
+    @property
+    def unpacked_copies(self):
+        """bitsandbytes before 0.43.2 quantized from fp16 and unpacks to it; bf16 is then a second copy."""
+        return 2 if self.setup.keeps_last_step and self.setup.weights_dtype == "bf16" else 1
 
     def _norm(self, width):
         if self.shape.norm_bias:

@@ -31,9 +31,9 @@ class Counter(TorchDispatchMode):
         timeline: (phase, bytes) after every operation that changed the sum.
     """
 
-    def __init__(self, vocab_size: int, tokens: int):
+    def __init__(self, vocab_size: int, unpacked_copies: int = 1):
         super().__init__()
-        self.vocab_size, self.tokens = vocab_size, tokens
+        self.vocab_size, self.unpacked_copies = vocab_size, unpacked_copies
         self.live, self.total, self.peak = {}, 0, 0
         self.at_peak, self.peak_phase, self.phases, self.timeline = {}, "", {}, []
         self.phase = "forward"
@@ -80,10 +80,13 @@ class Counter(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.namespace == "bitsandbytes" and "gemm_4bit" in function.__name__:
             rows, columns = args[2]
-            self.buffer(rows * columns * args[0].element_size())  # large batches dequantize, then multiply
+            # large batches dequantize, then multiply
+            self.buffer(rows * columns * args[0].element_size() * self.unpacked_copies)
         out = function(*args, **(kwargs or {}))
         for tensor in tree_iter(out):
             self.add(tensor)
+        if function.namespace == "bitsandbytes" and "dequantize_4bit" in function.__name__:
+            self.buffer(out.numel() * out.element_size() * (self.unpacked_copies - 1))
         return out
 
 

@@ -94,8 +94,11 @@ def optimizer(trained, setup: TrainSetup, device: str):
         return torch.optim.AdamW(trained, lr=1e-4, **({"foreach": True} if setup.tensor_lists else {"fused": True}))
     import bitsandbytes as bnb
 
-    kind = bnb.optim.PagedAdamW8bit if setup.optimizer.startswith("paged") else bnb.optim.AdamW8bit
-    return kind(trained, lr=1e-4)
+    kinds = {
+        "adamw_8bit": bnb.optim.AdamW8bit, "paged_adamw_8bit": bnb.optim.PagedAdamW8bit,
+        "paged_adamw_32bit": bnb.optim.PagedAdamW32bit,
+    }  # fmt: skip
+    return kinds[setup.optimizer](trained, lr=1e-4)
 
 
 def step(net, tokens, optimizer, setup: TrainSetup, device: str, mark=lambda name: nullcontext()):

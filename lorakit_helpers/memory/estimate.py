@@ -46,13 +46,15 @@ def estimate(shape: ModelShape, setup: TrainSetup) -> MemoryEstimate:
             do="Use find_model(name).shape or ModelShape.from_config(config).",
         )  # fmt: skip
     moments = _Step(shape, setup).moments()
-    totals = {name: sum(parts.values()) for name, parts in moments.items()}
-    peak_at = max(totals, key=totals.get)
-    total = totals[peak_at] / GIB
+    totals = {name: sum(parts.values()) / GIB for name, parts in moments.items()}
+    highest = max(totals, key=totals.get)
+    phases = {}
+    for name, total in totals.items():
+        phase = name.split(",")[0]
+        phases[phase] = max(phases.get(phase, 0.0), total)
     return MemoryEstimate(
-        **{f"{part}_gib": size / GIB for part, size in moments[peak_at].items()},
-        peak_at=peak_at, phases={name: size / GIB for name, size in totals.items()},
-        context_gib=CONTEXT_GIB, slack_gib=SLACK * total,
+        **{f"{part}_gib": size / GIB for part, size in moments[highest].items()},
+        peak_at=highest.split(",")[0], phases=phases, context_gib=CONTEXT_GIB, slack_gib=SLACK * totals[highest],
     )  # fmt: skip
 
 
@@ -78,7 +80,8 @@ class _Step:
         trained = shape.total_params if self.full else shape.trainable_params(setup.r, self.layer.targets)
         width = self.b if self.full else BYTES[setup.adapter_dtype]
         self.weights, self.trained = weight_bytes(shape, setup), trained * width
-        self.states = trained * {"sgd": 0, "adamw": 2 * width}.get(setup.optimizer, 2 * (1 + 4 / 256))
+        values = {"sgd": 0, "adamw": 2 * width, "paged_adamw_32bit": 8}  # else 8 bits and an fp32 scale for 256 of them
+        self.states = trained * values.get(setup.optimizer, 2 * (1 + 4 / 256))
         self.update = self.trained if setup.tensor_lists and setup.optimizer == "adamw" else 0
         self.casts = self.trained / width * self.b if setup.autocast else 0
         self.head_weight = self.V * self.h * self.b
@@ -141,9 +144,9 @@ class _Step:
         """The output layer: a 4-bit one is unpacked for it; a trained one gets its gradient."""
         setup, found, values = self.setup, {}, self.T * self.V
         if setup.keeps_last_step or setup.quantize_lm_head:
-            unpacked = self.head_weight * setup.quantize_lm_head
+            unpacked = self.head_weight * setup.quantize_lm_head * self.layer.unpacked_copies
             old = values * (4 if setup.loss_dtype == "fp32" else self.b) * setup.keeps_last_step
-            found["output layer"] = (self.saved + unpacked + self.last_step, old + values * self.b)
+            found["loss, output layer"] = (self.saved + unpacked + self.last_step, old + values * self.b)
         if self.full:
             logits = 0 if setup.fused_loss else values * self.b
             found["backward, output layer"] = (self.saved + self.head_weight + self.T * self.h * self.b, logits)

@@ -57,10 +57,10 @@ def _can_run(setup, device):
             "measure, keeps_last_step or quantize_lm_head", got="True", expected="False: the installed libraries do neither",
             do="Simulate it instead.",
         )  # fmt: skip
-    if device == "cpu" and "8bit" in setup.optimizer:
+    if device == "cpu" and setup.optimizer not in ("adamw", "sgd"):
         raise LorakitError(
             "measure, optimizer", got=repr(setup.optimizer), expected="adamw or sgd on a CPU",
-            do="bitsandbytes has its 8-bit optimizers for GPUs only; estimate or simulate it instead.",
+            do="bitsandbytes has its optimizers for GPUs only; estimate or simulate it instead.",
         )  # fmt: skip
 
 

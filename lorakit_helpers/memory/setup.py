@@ -13,7 +13,7 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 _CHOICES = {
     "method": ("full", "lora", "qlora"),
-    "optimizer": ("adamw", "adamw_8bit", "paged_adamw_8bit", "sgd"),
+    "optimizer": ("adamw", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "sgd"),
     "weights_dtype": ("bf16", "fp16", "fp32"),
     "adapter_dtype": ("fp32", "bf16"),
     "loss_dtype": ("fp32", "bf16"),
@@ -39,7 +39,8 @@ class TrainSetup:
         seq_len: tokens of each sequence, padding included.
         gradient_checkpointing: keep each layer's input only and compute the layer again in the backward pass.
         optimizer: AdamW keeps two values per trained parameter, in its dtype; the 8-bit ones two bytes and block scales;
-            the paged one may move to the CPU's memory under pressure and is counted as if it stayed; SGD keeps nothing.
+            the paged ones may move to the CPU's memory under pressure and are counted as if they stayed, the 32-bit one with
+            two fp32 values; SGD keeps nothing.
         weights_dtype: of the weights and the computation. "fp32" computes in fp32 without autocast.
         adapter_dtype: of A and B. "fp32" on 16-bit weights trains under autocast, as transformers' Trainer does with bf16.
         double_quant: QLoRA's second quantization, of the scales (4.127 instead of 4.5 bits a weight).

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 from ..errors import LorakitError
+from ._layer import LayerBytes
 from .result import GIB, MemoryEstimate
 from .setup import TrainSetup
 from .shape import ModelShape
@@ -35,7 +36,7 @@ def simulate(config_or_shape, setup: TrainSetup) -> MemoryEstimate:
     shape = config_or_shape if isinstance(config_or_shape, ModelShape) else ModelShape.from_config(config_or_shape)
     with _meta.quiet():
         model = _model(config_or_shape, shape, setup)
-        counter = _meta.Counter(shape.vocab_size, setup.tokens)
+        counter = _meta.Counter(shape.vocab_size, LayerBytes(shape, setup).unpacked_copies)
         trained = [p for p in model.parameters() if p.requires_grad]
         keep = _place(model, trained, setup, counter)
         tokens = torch.empty((setup.micro_batch, setup.seq_len), dtype=torch.long, device="meta")
@@ -112,7 +113,7 @@ def _states(parameter, setup):
 
     if setup.optimizer == "sgd":
         return []
-    if setup.optimizer == "adamw" or parameter.numel() < 4096:  # bitsandbytes keeps small tensors in 32 bits
+    if not setup.optimizer.endswith("8bit") or parameter.numel() < 4096:  # bitsandbytes keeps small tensors in 32 bits
         dtype = parameter.dtype if setup.optimizer == "adamw" else torch.float32
         return [torch.empty_like(parameter, dtype=dtype) for _ in range(2)]
     count = parameter.numel()
