@@ -1,9 +1,10 @@
-"""The console command ``lorakit``: doctor, model, run."""
+"""The console command ``lorakit``: doctor, model, run, estimate."""
 
 import argparse
 import sys
 
 from .errors import LorakitError
+from .memory import command
 
 __all__ = ["main"]
 
@@ -11,7 +12,7 @@ __all__ = ["main"]
 def main(argv=None) -> int:
     """Run one job; returns the exit code (0 done, 1 a problem said in one sentence, 2 wrong usage)."""
     parser = argparse.ArgumentParser(prog="lorakit", description="Set up and run the lorakit course.")
-    jobs = parser.add_subparsers(dest="job", required=True, metavar="{doctor,model,run}")
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="{doctor,model,run,estimate}")
     doctor = jobs.add_parser("doctor", help="what this machine has, which profile fits and why, what is missing")
     doctor.set_defaults(call=_doctor)
     model = jobs.add_parser("model", help="fetch and verify the base model")
@@ -24,6 +25,8 @@ def main(argv=None) -> int:
     run.add_argument("--strict", action="store_true", help="fill in the solutions; a wrong exercise stops the run")
     run.add_argument("--force", action="store_true", help="run even what is up to date")
     run.set_defaults(call=_run)
+    memory = jobs.add_parser("estimate", help="how much memory fine-tuning a model needs, and whether a card has it")
+    command.add_arguments(memory)
     options = parser.parse_args(argv)
     try:
         return options.call(options)

@@ -1,5 +1,6 @@
 """The command: exit codes, and problems said in one sentence without a traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def test_wrong_usage_exits_with_2_and_shows_the_usage(argv, capsys):
     assert caught.value.code == 2 and "usage: lorakit" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["doctor", "--help"], ["model", "--help"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["doctor", "--help"], ["model", "--help"], ["run", "--help"], ["estimate", "--help"]]
+)
 def test_help_exits_with_0(argv, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(argv)
@@ -150,6 +153,54 @@ def test_doctor_exits_with_0_when_all_is_there_and_1_when_a_library_is_missing(m
     monkeypatch.setattr(cli, "_LIBRARIES", ("numpy", "no-such-library"))
     assert cli.main(["doctor"]) == 1
     assert "Missing: no-such-library" in capsys.readouterr().out
+
+
+ESTIMATE = ["estimate", "Llama-3.1-8B", "--seq", "512"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        (["estimate", "Lama-3.1-8B"], "Llama-3.1-8B"),
+        ([*ESTIMATE, "--gpu", "RTX 3061"], "RTX 3060"),
+        ([*ESTIMATE, "--targets", "q_porj"], "q_proj"),
+        ([*ESTIMATE, "--method", "qlra"], "qlora"),
+        ([*ESTIMATE, "--optimizer", "adam_8bit"], "adamw_8bit"),
+        ([*ESTIMATE, "--rank", "2000"], "from 1 to 1024"),
+        ([*ESTIMATE, "--batch", "-1"], "got -1"),
+        ([*ESTIMATE, "--gpu", "-8"], "above 0"),
+        ([*ESTIMATE, "--gpu", "nan"], "above 0"),
+    ],
+)
+def test_estimate_with_a_wrong_value_exits_with_1_and_the_nearest(wrong, near, capsys):
+    assert cli.main(wrong) == 1
+    assert near in one_sentence(capsys)
+
+
+def test_estimate_prints_the_same_numbers_as_text_and_as_json(capsys):
+    asked = [*ESTIMATE, "--method", "qlora", "--rank", "32", "--targets", "q_proj,v_proj", "--gpu", "RTX 3060"]
+    assert cli.main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert cli.main(asked) == 0
+    text = capsys.readouterr().out
+    assert found["trainable_params"] == 32 * 32 * (4096 + 4096 + 4096 + 1024)  # r * (in + out) of q and v, 32 layers
+    assert f"{found['estimate']['total_gib']:.3f}" in text and f"{found['trainable_params']:,}" in text
+    assert found["setup"]["r"] == 32 and found["setup"]["target_modules"] == ["q_proj", "v_proj"]
+    assert found["gpu"]["fits"] == (found["gpu"]["room_gib"] >= 0) and ("Fits:" in text) == found["gpu"]["fits"]
+
+
+def test_estimate_names_the_changes_that_make_it_fit(capsys):
+    assert cli.main([*ESTIMATE, "--method", "lora", "--batch", "8", "--gpu", "24"]) == 0
+    out = capsys.readouterr().out
+    assert "Does not fit" in out and "gradient accumulation 8" in out and "  fits: " in out
+
+
+def test_estimate_takes_a_folder_with_a_configuration(tmp_path, capsys):
+    from lorakit_helpers.memory import find_model
+
+    find_model("SmolLM2-135M").config().save_pretrained(tmp_path / "mine")
+    assert cli.main(["estimate", str(tmp_path / "mine")]) == 0
+    assert "134,515,008 parameters" in capsys.readouterr().out
 
 
 def test_the_command_in_a_process_of_its_own_exits_with_1_and_one_line():

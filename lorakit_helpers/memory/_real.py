@@ -204,3 +204,5 @@ def _replay(record, changes, marks, tokens, vocab_size):
         if total > record.peak:
             record.peak, record.peak_at = total, phase
             record.logits = sum(size for size in live.values() if size in wide)
+            if record.logits:  # the first operations of the backward pass belong to the loss
+                record.peak_at = "loss"

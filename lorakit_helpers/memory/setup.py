@@ -1,6 +1,6 @@
 """How a model is trained, as far as memory is concerned."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 
 from ..errors import LorakitError, did_you_mean
@@ -133,6 +133,9 @@ class TrainSetup:
         """Tokens whose logits exist at once in a fused loss: Liger's rule, about as many values as the hidden states have."""
         chunk = -(-self.tokens // -(-vocab_size // hidden_size))
         return min(self.tokens, 1 << (chunk - 1).bit_length())
+
+    def to_dict(self) -> dict:
+        return asdict(self)
 
     def but(self, **changes) -> "TrainSetup":
         """A copy with some fields changed; an unknown field is a TypeError."""
