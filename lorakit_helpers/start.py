@@ -16,6 +16,7 @@ _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "UNSLOTH_DISABLE_STATISTICS": "1",
     "BITSANDBYTES_NOWELCOME": "1",
+    "KINETO_LOG_LEVEL": "99",  # torch's profiler writes a line at every start and stop
     "THP_MEM_ALLOC_ENABLE": "1",  # torch: large tensors in huge pages, which lowers peak memory on a CPU
     "MPLBACKEND": "agg",
 }

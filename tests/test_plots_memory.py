@@ -52,7 +52,7 @@ def test_with_a_card_the_allowance_is_drawn_and_the_card_marked():
     box = ax.containers[-1][0]
     assert box.get_x() + box.get_width() == pytest.approx(e.needed_gib)
     assert list(ax.lines[0].get_xdata()) == [12, 12] and ax.get_xlim() == (0, 24)
-    assert ax.texts[0].get_text() == f"{e.needed_gib:.1f}"
+    assert ax.texts[0].get_text() == f"{e.needed_gib:.2f}"
 
 
 def test_a_bar_longer_than_the_axis_says_how_long_it_is_inside_the_axis():
@@ -72,7 +72,7 @@ def test_moving_the_bars_equals_drawing_them_anew():
 def test_sentence_names_total_place_and_large_parts_largest_first():
     text = describe_memory({"a": BARS["qlora"]})
     e = BARS["qlora"]
-    assert text.startswith(f"a: {e.total_gib:.2f} GiB at the {e.peak_at}")
+    assert text.startswith(f"a: {e.total_gib:.2f} GiB (peak: {e.peak_at})")
     assert f"weights {e.weights_gib:.2f}" in text and text.index("weights") < text.index("activations")
     assert "adapters" not in text and "a: " not in describe_memory(e)
 

@@ -70,8 +70,9 @@ def move_memory(ax, estimates, *, gpu_gib: float | None = None, most_gib: float 
     for text, e in zip(ax.texts, bars, strict=True):
         end = _end(e, gpu)
         cut = end > 0.88 * most
+        figure = f"{end:.2f}" if end < 10 else f"{end:,.1f}"
         text.set(x=0.995 * most if cut else end + 0.01 * most, ha="right" if cut else "left",
-                 text=f"{end:,.1f} →" if end > most else f"{end:,.1f}")  # fmt: skip
+                 text=f"{figure} →" if end > most else figure)  # fmt: skip
     return [ax.xaxis, *(rectangle for container in ax.containers for rectangle in container), *ax.lines, *ax.texts]
 
 
@@ -81,7 +82,7 @@ def describe_memory(estimates) -> str:
     for name, e in _named(estimates).items():
         parts = sorted(e.parts.items(), key=lambda pair: -pair[1])
         told = [f"{part} {gib:.2f}" for part, gib in parts if gib >= 0.05 * e.total_gib > 0]
-        sentences.append(f"{name + ': ' if name else ''}{e.total_gib:.2f} GiB at the {e.peak_at}, of these {', '.join(told)}.")
+        sentences.append(f"{name + ': ' if name else ''}{e.total_gib:.2f} GiB (peak: {e.peak_at}), of these {', '.join(told)}.")
     return " ".join(sentences)
 
 
