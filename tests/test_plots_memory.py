@@ -100,7 +100,7 @@ def test_predictions_lie_at_measured_and_predicted_with_a_marker_for_each_group(
 
 def test_predictions_sentence_has_median_and_worst_error():
     text = describe_predictions(POINTS)
-    assert "lora: 2 rows, median error 5.0%, worst +10.0%" in text and "qlora: 1 rows, median error 40.0%, worst -40.0%" in text
+    assert "lora: 2 rows, median error 5.0%, worst +10.0%" in text and "qlora: 1 row, median error 40.0%, worst -40.0%" in text
 
 
 def test_every_plot_draws_on_the_axes_it_is_given():

@@ -158,7 +158,8 @@ def describe_predictions(points: dict) -> str:
     for group, pairs in points.items():
         errors = [predicted / measured - 1 for measured, predicted in pairs]
         worst = max(errors, key=abs)
-        sentences.append(f"{group}: {len(errors)} rows, median error {median(map(abs, errors)):.1%}, worst {worst:+.1%}.")
+        rows = "1 row" if len(errors) == 1 else f"{len(errors)} rows"
+        sentences.append(f"{group}: {rows}, median error {median(map(abs, errors)):.1%}, worst {worst:+.1%}.")
     return " ".join(sentences)
 
 
