@@ -30,6 +30,7 @@ def plot_compression(parts, rank: int, *, ax=None, window: int = 96):
     ax.set_xticks([width / 2, step + width / 2], [f"all {parts.max_rank} ranks", f"rank {rank}"])
     ax.set_yticks([])
     ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)  # a frame around both, with the gap in it, looked broken
     shown = "" if parts.shape == whole.shape else f" (the first {whole.shape[0]} × {whole.shape[1]} drawn)"
     ax.set_title(f"{parts.shape[0]} × {parts.shape[1]} values{shown}", fontsize=9)
     return ax
@@ -67,6 +68,7 @@ def plot_spectra(spectra: dict, *, ax=None, rank: int | None = None, limit: int 
     ax.set(xlabel="number of the singular value (1 is the largest)", ylabel="size, largest = 1", yscale="log")
     ax.yaxis.set_major_formatter("{x:g}")  # plain text: mathtext powers of ten take most of a redraw
     ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(left=0)
     ax.grid(alpha=0.3)
     if len(spectra) > 1:
         ax.legend(fontsize=8)
@@ -125,6 +127,8 @@ def plot_toy(runs, *, ax=None):
     Args:
         runs: :class:`lorakit_helpers.lowrank.ToyRun` of one target rank.
     """
+    from matplotlib.ticker import MaxNLocator
+
     from ..lowrank import decompose, toy_target
 
     ax = ax or new_axes(6.0, 3.2)
@@ -138,6 +142,7 @@ def plot_toy(runs, *, ax=None):
     ax.axvline(target_rank, color="black", lw=1, linestyle=":")
     ax.annotate(f"rank of the target: {target_rank}", (target_rank, 60), xytext=(4, 0), textcoords="offset points", fontsize=8)
     ax.set(xlabel="rank r of the adapter", ylabel="loss left (% of the start)", xlim=(0, ranks[-1] + 1), ylim=(-4, 104))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper right", fontsize=8)
     ax.grid(alpha=0.3)
     return ax

@@ -15,8 +15,9 @@ def plot_quantized(weights, quantized, *, ax=None):
     ax = ax or new_axes()
     ax.stairs([0], [-1, 1], fill=True, color=BEFORE, label="weights")
     ax.vlines([0], 0, _TOP, color=AFTER, linestyle="--", lw=1, label="levels")
-    ax.legend(loc="upper right")
-    ax.set(xlabel="weight / largest of its block (no unit)", ylabel="share of weights (%)", xlim=(-1.02, 1.02), ylim=(0, _TOP))
+    ax.legend(loc="upper right", framealpha=1)
+    ax.set(xlabel="weight / largest of its block (no unit)", ylabel=f"share of weights (%, cut at {_TOP})", xlim=(-1.02, 1.02))
+    ax.set_ylim(0, _TOP)
     return move_quantized(ax, weights, quantized)
 
 
