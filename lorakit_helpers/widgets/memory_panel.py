@@ -42,13 +42,13 @@ def ladder_html(found: Plan) -> str:
     """The changes from the cheapest on, each on top of the ones before, as a table."""
     if found.fits:
         return ""
-    cell = "<td style='padding-right:1.2em'>{}</td>"
+    look = "text-align:left;padding-right:1.2em;line-height:1.5;white-space:nowrap"
     rows = ""
     for rung in found.changes:
         texts = (rung.action, f"{rung.estimate.needed_gib:.2f}", "fits" if rung.fits else "too large", rung.cost)
-        rows += "<tr>" + "".join(cell.format(html.escape(text)) for text in texts) + "</tr>"
-    head = "".join(f"<th style='text-align:left;padding-right:1.2em'>{text}</th>"
-                   for text in ("change, on top of those above", "needs (GiB)", "", "what it costs"))  # fmt: skip
+        rows += "<tr>" + "".join(f'<td style="{look}">{html.escape(text)}</td>' for text in texts) + "</tr>"
+    titles = ("change, on top of those above", "needs (GiB)", "", "what it costs")
+    head = "".join(f'<th style="{look}">{text}</th>' for text in titles)
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
