@@ -37,18 +37,18 @@ class Counter(TorchDispatchMode):
         self.live, self.total, self.peak = {}, 0, 0
         self.at_peak, self.peak_phase, self.phases, self.timeline = {}, "", {}, []
         self.phase = "forward"
-        self._seen = weakref.WeakKeyDictionary()
+        self._seen = {}  # by address; a storage leaves when its last tensor does
 
     def add(self, tensor, part=None):
         """Count a tensor's storage once; a second call with a part moves it there."""
         if not isinstance(tensor, torch.Tensor):
             return
         storage = tensor.untyped_storage()
-        record = self._seen.get(storage)
+        key = storage._cdata
+        record = self._seen.get(key)
         if record is None:
             size = -(-storage.nbytes() // ROUND) * ROUND
-            record = self._seen[storage] = [part or self._part(tensor), size]
-            weakref.finalize(storage, self._free, record)
+            record = self._seen[key] = [part or self._part(tensor), size, weakref.ref(storage, lambda _: self._free(key))]
             self._change(record[0], size)
         elif part and part != record[0]:
             self._change(record[0], -record[1], quiet=True)
@@ -74,8 +74,9 @@ class Counter(TorchDispatchMode):
         if self.total > self.peak:
             self.peak, self.at_peak, self.peak_phase = self.total, dict(self.live), self.phase
 
-    def _free(self, record):
-        self._change(record[0], -record[1])
+    def _free(self, key):
+        part, size, _ = self._seen.pop(key)
+        self._change(part, -size)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.namespace == "bitsandbytes" and "gemm_4bit" in function.__name__:
@@ -128,7 +129,8 @@ def _attend(q, k, v, setup, accumulate):
     grouped = k.shape[1] < q.shape[1]
     if grouped and setup.repeated_kv:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    return _Flash.apply(q, k, v, accumulate, setup.fused_qkv and not (grouped and setup.repeated_kv))
+    alone = v.untyped_storage().nbytes() == v.numel() * v.element_size()  # in families that fuse it is a view already
+    return _Flash.apply(q, k, v, accumulate, setup.fused_qkv and alone and not (grouped and setup.repeated_kv))
 
 
 def falcon_kernel(setup, module_file="transformers.models.falcon.modeling_falcon"):

@@ -38,7 +38,7 @@ def simulate(config_or_shape, setup: TrainSetup) -> MemoryEstimate:
         model = _model(config_or_shape, shape, setup)
         counter = _meta.Counter(shape.vocab_size, LayerBytes(shape, setup).unpacked_copies)
         trained = [p for p in model.parameters() if p.requires_grad]
-        keep = _place(model, trained, setup, counter)
+        counter.states = _place(model, trained, setup, counter)
         tokens = torch.empty((setup.micro_batch, setup.seq_len), dtype=torch.long, device="meta")
         held = {}
         with _meta.falcon_kernel(setup), _meta.inputs_kept() if setup.keeps_last_step else nullcontext(), counter:
@@ -46,7 +46,6 @@ def simulate(config_or_shape, setup: TrainSetup) -> MemoryEstimate:
             for _ in range(1 + setup.keeps_last_step):
                 _step(model, tokens, setup, counter, held)
             _update(trained, setup, counter)
-        del keep
     return _result(counter)
 
 
