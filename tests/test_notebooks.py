@@ -84,7 +84,7 @@ def home(fresh_home):
 def executed(tmp_path_factory, home):
     """Every notebook with its solutions filled in, run strictly on the smoke profile, in order."""
     build = tmp_path_factory.mktemp("build")
-    return [run_notebook(path, "smoke", build, strict=True, root=home) for path in NOTEBOOKS]
+    return [run_notebook(path, "smoke", build, strict=True, root=home) for path in find_notebooks(root=home)]
 
 
 def nbval(paths, home, folder, *options):
@@ -131,7 +131,7 @@ def test_executed_notebooks_carry_no_warnings_or_progress_litter(executed):
 @pytest.mark.notebook
 def test_a_second_run_redoes_nothing(executed, home):
     build = executed[0].executed.parent.parent
-    again = [run_notebook(path, "smoke", build, strict=True, root=home) for path in NOTEBOOKS]
+    again = [run_notebook(path, "smoke", build, strict=True, root=home) for path in find_notebooks(root=home)]
     assert not any(run.fresh for run in again)
 
 
