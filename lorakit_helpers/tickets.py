@@ -96,7 +96,7 @@ def load_tickets(path) -> list[Ticket]:
 
 
 def load_split(name: str) -> list[Ticket]:
-    """The course's own tickets: ``"train"``, ``"validation"`` or ``"test"``."""
+    """The course's own tickets: ``"train"``, ``"validation"``, ``"test"`` or ``"examiner"`` (a second test, by another writer)."""
     return load_tickets(project_root() / "data" / "tickets" / f"{name}.jsonl")
 
 
