@@ -1,0 +1,106 @@
+"""What the linter found: as text, as a table for a notebook, as JSON."""
+
+import json
+from dataclasses import asdict, dataclass
+from html import escape
+
+from .formats import Detection
+from .rules.base import ERROR, Finding
+
+__all__ = ["LintReport"]
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """The findings about one source, and what they rest on.
+
+    Attributes:
+        source: the file, or "row" for rows from elsewhere.
+        detection: the format and why.
+        rows, unreadable: rows checked, and rows reported as unreadable; together all rows there are.
+        findings: errors first.
+        wall_seconds, cpu_seconds: measured.
+        near_duplicates: whether near-copies were searched.
+    """
+
+    source: str
+    detection: Detection
+    rows: int
+    unreadable: int
+    findings: tuple[Finding, ...]
+    wall_seconds: float
+    cpu_seconds: float
+    near_duplicates: bool
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == ERROR)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error (warnings do not count)."""
+        return not self.errors
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows for each second of processor time."""
+        return (self.rows + self.unreadable) / max(self.cpu_seconds, 1e-9)
+
+    def found(self, rule: str) -> tuple[Finding, ...]:
+        """The findings of one rule."""
+        return tuple(finding for finding in self.findings if finding.rule == rule)
+
+    def __str__(self) -> str:
+        errors, warnings = len(self.errors), len(self.findings) - len(self.errors)
+        what = "rows" if self.source == "row" else self.source
+        return (
+            f"{what}: {self.rows + self.unreadable} rows in, {self.rows} checked, {self.unreadable} unreadable; "
+            f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+        )
+
+    def text(self) -> str:
+        """The whole report for a terminal."""
+        lines = [str(self), f"format {self.detection}", self._rate()]
+        for finding in self.findings:
+            lines += ["", str(finding)]
+            lines += [f"    {example}" for example in finding.examples]
+            lines += [f"    why: {finding.why}", f"    fix: {finding.fix}"]
+        return "\n".join(lines)
+
+    def _rate(self) -> str:
+        search = "with" if self.near_duplicates else "without"
+        return f"measured: {self.rows_per_s:,.0f} rows/s of processor time, {search} the search for near-copies"
+
+    def html(self) -> str:
+        """The report as an HTML table; all that comes from the data is escaped."""
+        rows = []
+        for finding in self.findings:
+            where = ", ".join(map(str, finding.rows)) + (" …" if finding.count > len(finding.rows) > 0 else "")
+            seen = "<br>".join(f"<code>{escape(example)}</code>" for example in finding.examples)
+            cells = (
+                f"<b>{escape(finding.severity)}</b>", escape(finding.rule), escape(finding.message), escape(where), seen,
+                escape(finding.why), escape(finding.fix),
+            )  # fmt: skip
+            rows.append("<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>")
+        heads = ("severity", "rule", "found", "lines", "seen there", "why it hurts", "fix")
+        head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in heads)
+        lead = f"<p>{escape(str(self))}<br>format {escape(str(self.detection))}<br>{escape(self._rate())}</p>"
+        return f"{lead}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>" if rows else lead
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def to_dict(self) -> dict:
+        return {
+            "source": self.source,
+            "format": asdict(self.detection),
+            "rows": self.rows,
+            "unreadable": self.unreadable,
+            "ok": self.ok,
+            "rows_per_s": round(self.rows_per_s, 1),
+            "near_duplicates": self.near_duplicates,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
