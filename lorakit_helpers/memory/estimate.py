@@ -95,9 +95,9 @@ class _Step:
             for name, (activations, logits) in (self._loss() | self._head() | self._backward()).items()
         }
         rest = {"gradients": self.trained, "logits": 0}
-        if self.full:  # the embedding's gradient is the last; tied, it joins the output layer's, which has waited for it
-            made = (1 + self.shape.tied_embeddings) * self.head_weight
-            found["backward, embedding"] = lasting | rest | {"activations": made + self.T * self.h * self.b}
+        if self.full:  # the embedding's gradient is the last; tied, it is added to the output layer's, which has waited
+            made = (1 + 2 * self.shape.tied_embeddings) * self.head_weight
+            found["backward, embedding"] = lasting | rest | {"activations": made}
         found["optimizer step"] = lasting | rest | {"optimizer": self.states + self.update, "activations": 0}
         return found
 
