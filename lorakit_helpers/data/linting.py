@@ -11,7 +11,6 @@ from .reading import iter_rows
 from .report import LintReport
 from .rules import LABELS, ROWS, RULE_IDS, Contradiction, Example, Leak, LowDiversity, NearDuplicate, TooLong, Tracks
 from .rules.base import ERROR, Rule
-from .similarity import Sketches
 
 __all__ = ["lint", "token_counter"]
 
@@ -80,11 +79,11 @@ def lint(
     rules += [Contradiction(), LowDiversity()]
     if max_length is not None:
         rules.append(TooLong(max_length, count_tokens))
-    sketches = Sketches() if near_duplicates else None
+    near = NearDuplicate() if near_duplicates else None
     if against is not None:
-        rules.append(Leak(_others(against, sketches)))
-    if near_duplicates:
-        rules.append(NearDuplicate(sketches))
+        rules.append(Leak(_others(against, near)))
+    if near:
+        rules.append(near)
     looks = [tracks.see, *(rule.see for rule in rules if type(rule).see is not Rule.see)]
     rows, detection = _opened(source, format, unreadable)
     total = 0
@@ -163,15 +162,15 @@ def _examples(rows, format: str, name: str, problems) -> Iterator[Example]:
         number += 1
 
 
-def _others(against, sketches: Sketches | None) -> Iterator[Example]:
+def _others(against, near: NearDuplicate | None) -> Iterator[Example]:
     many = [against] if _is_path(against) else against
     many = many if isinstance(many, (list, tuple)) and all(map(_is_path, many)) else [many]
     for one in many:
         problems = _Unreadable()
         rows, detection = _opened(one, None, problems)
         for example in _examples(rows, detection.format, _name(one), problems):
-            if sketches is not None:
-                sketches.add(example.prompt or example.answer)
+            if near:
+                near.see_other(example)
             yield example
         if len(problems):
             raise LorakitError(

@@ -10,37 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import LorakitError
+from .strictjson import BLOCK, DECODER, MAX_ROW_BYTES, Window, fault, json_fault, too_long
 
 __all__ = ["MAX_ROW_BYTES", "iter_rows", "read_rows", "reject"]
 
-#: A longer row is refused: no model of the course reads that much, and it is usually a file without line breaks.
-MAX_ROW_BYTES = 16 * 2**20
-_BLOCK = 2**16
 _ELSEWHERE = {b"PAR1": "a Parquet file", b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file", b"GGUF": "a GGUF model"}
 _HOW = {
     "a Parquet file": "Open it with datasets.load_dataset('parquet', data_files=...) and lorakit_helpers.data.from_dataset.",
     "a gzip file": "Unpack it with gunzip first.",
     "a zip file": "Unpack it first.",
 }
-
-
-class _KeyTwiceError(ValueError):
-    """A JSON object names a key twice; json alone would keep the last one silently."""
-
-
-def _no_key_twice(pairs: list[tuple]) -> dict:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _KeyTwiceError(next(name for name in names if names.count(name) > 1))
-    return made
-
-
-def _no_nan(word: str):
-    raise ValueError(f"{word} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_nan)
 
 
 def iter_rows(path, *, problems: list | None = None) -> Iterator[tuple[int, dict]]:
@@ -112,7 +91,7 @@ def _checked(file, path: Path, problems) -> Iterator[tuple[int, dict]]:
             yield line, row
         else:
             bom = "the byte order mark 0xef 0xbb 0xbf before the row"
-            reject(_fault(f"{path}, line {line}", bom, "UTF-8 text", "Save the file as UTF-8 without BOM."), problems)
+            reject(fault(f"{path}, line {line}", bom, "UTF-8 text", "Save the file as UTF-8 without BOM."), problems)
 
 
 def _refuse_other_kinds(start: bytes, path: Path) -> None:
@@ -138,53 +117,32 @@ def _refuse_other_kinds(start: bytes, path: Path) -> None:
         )  # fmt: skip
 
 
-def _fault(where: str, got: str, expected: str, do: str) -> LorakitError:
-    return LorakitError(where, got=got, expected=expected, do=do)
-
-
-def _too_long(where: str) -> LorakitError:
-    limit = f"at most {MAX_ROW_BYTES // 2**20} MiB in one row"
-    return _fault(where, "more", limit, "Is a line break missing between rows? Split long texts into several rows.")
-
-
-def _json_fault(where: str, error: Exception, column: int | None = None) -> LorakitError:
-    if isinstance(error, _KeyTwiceError):
-        return _fault(f"{where}, {error}", "the key twice", "once", "Remove one of them.")
-    if isinstance(error, RecursionError):
-        return _fault(where, "brackets nested too deeply", "a plain object", "Flatten the row.")
-    column = error.colno if column is None and isinstance(error, json.JSONDecodeError) else column
-    place = f"{where}, column {column}" if column else where
-    got = getattr(error, "msg", None) or str(error)
-    fix = "Check for a missing quote or brace, or a line break inside the object."
-    return _fault(place, got, "one whole JSON object", fix)
-
-
 def _not_an_object(where: str, value) -> LorakitError:
     kind = {list: "a list", str: "text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
-    return _fault(where, kind, 'a JSON object like {"messages": [...]}', "Each row is one object with named fields.")
+    return fault(where, kind, 'a JSON object like {"messages": [...]}', "Each row is one object with named fields.")
 
 
 def _line_rows(file, path: Path, problems) -> Iterator[tuple[int, dict]]:
-    decode, number = _DECODER.raw_decode, 0
+    decode, number = DECODER.raw_decode, 0
     while raw := file.readline(MAX_ROW_BYTES + 1):
         number += 1
         if len(raw) > MAX_ROW_BYTES and not raw.endswith(b"\n"):
             while raw and not raw.endswith(b"\n"):
-                raw = file.readline(_BLOCK)
-            reject(_too_long(f"{path}, line {number}"), problems)
+                raw = file.readline(BLOCK)
+            reject(too_long(f"{path}, line {number}"), problems)
             continue
         if raw.isspace():
             continue
         try:
-            text = raw.decode("utf-8").strip(" \t\r\n")
-            row, end = decode(text)
+            text = raw.decode("utf-8").rstrip(" \t\r\n")
+            row, end = decode(text, 0 if text[0] == "{" else len(text) - len(text.lstrip(" \t")))
             if end != len(text):
-                raise json.JSONDecodeError("more text after the object", text, end)
+                raise json.JSONDecodeError("more text after the object", text, len(text) - len(text[end:].lstrip(" \t")))
         except UnicodeDecodeError as error:
             where = f"{path}, line {number}, byte {error.start + 1}"
-            reject(_fault(where, f"byte 0x{raw[error.start]:02x}", "UTF-8 text", "Save the file as UTF-8."), problems)
+            reject(fault(where, f"byte 0x{raw[error.start]:02x}", "UTF-8 text", "Save the file as UTF-8."), problems)
         except (ValueError, RecursionError) as error:
-            reject(_json_fault(f"{path}, line {number}", error), problems)
+            reject(json_fault(f"{path}, line {number}", error), problems)
         else:
             if type(row) is dict:
                 yield number, row
@@ -193,7 +151,7 @@ def _line_rows(file, path: Path, problems) -> Iterator[tuple[int, dict]]:
 
 
 def _list_rows(file, path: Path, problems) -> Iterator[tuple[int, dict]]:
-    text = _Buffer(file, path)
+    text = Window(file, path)
     try:
         text.step("[")
         if text.peek() != "]":
@@ -216,68 +174,3 @@ def _list_rows(file, path: Path, problems) -> Iterator[tuple[int, dict]]:
             raise
         error.args = (f"{error} Nothing after this place was read.",)
         problems.append(error)
-
-
-class _Buffer:
-    """A window on a text file that knows its line; only as much is held as the current element needs."""
-
-    def __init__(self, file, path):
-        self.file, self.path = file, path
-        self.decoder = codecs.getincrementaldecoder("utf-8")()
-        self.text, self.at, self.line, self.ended = "", 0, 1, False
-
-    def fill(self) -> None:
-        self.text = self.text[self.at :]
-        self.at = 0
-        raw = self.file.read(max(_BLOCK, len(self.text)))  # doubling keeps the retries of a long element linear
-        self.ended = not raw
-        try:
-            self.text += self.decoder.decode(raw, final=self.ended)
-        except UnicodeDecodeError as error:
-            line = self.line + self.text.count("\n") + error.object.count(b"\n", 0, error.start)
-            got = f"byte 0x{error.object[error.start]:02x}"
-            raise _fault(f"{self.path}, line {line}", got, "UTF-8 text", "Save the file as UTF-8.") from error
-
-    def advance(self, to: int) -> None:
-        self.line += self.text.count("\n", self.at, to)
-        self.at = to
-
-    def peek(self) -> str:
-        """The next character that is not white space, or "" at the end of the file."""
-        while True:
-            end = self.at
-            while end < len(self.text) and self.text[end] in " \t\r\n":
-                end += 1
-            self.advance(end)
-            if end < len(self.text):
-                return self.text[end]
-            if self.ended:
-                return ""
-            self.fill()
-
-    def step(self, mark: str) -> None:
-        got = self.peek()
-        if got != mark:
-            got = repr(got) if got else "the end of the file"
-            raise _fault(f"{self.path}, line {self.line}", got, mark, "Check for a missing comma, quote, brace or bracket.")
-        self.advance(self.at + 1)
-
-    def value(self):
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self.text, self.at)
-                if end == len(self.text) and not self.ended:
-                    self.fill()  # a number might go on
-                    continue
-                self.advance(end)
-                return value
-            except json.JSONDecodeError as error:
-                if len(self.text) - self.at > MAX_ROW_BYTES:
-                    raise _too_long(f"{self.path}, line {self.line}") from error
-                if not self.ended:
-                    self.fill()
-                    continue
-                line = self.line + self.text.count("\n", self.at, error.pos)
-                raise _json_fault(f"{self.path}, line {line}", error, column=0) from error
-            except (ValueError, RecursionError) as error:
-                raise _json_fault(f"{self.path}, line {self.line}", error) from error

@@ -4,8 +4,10 @@ A label is a whole answer, a field of a JSON answer, or a column such as ``topic
 """
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterator
+from statistics import median
 
 from .base import ERROR, WARNING, Example, Finding, Rule
 
@@ -189,18 +191,16 @@ class NotShuffled(_Labels):
 
     def __init__(self, tracks: Tracks):
         super().__init__(tracks)
-        self.long, self.usual = Track(), 0.0
+        self.lengths = array("q")
 
     def see(self, example: Example) -> None:
-        length, usual = len(example.text), self.usual
-        step = 0.01 * usual + 1
-        self.usual = usual + step if length > usual else usual - step  # drifts to the median
-        if example.number >= 50:
-            self.long.add("long" if length > usual else "short", example.line)
+        self.lengths.append(len(example.text))
 
     def findings(self, total: int) -> list[Finding]:
-        found = []
-        for name, track in [*self.tracks.alive(), ("length (above or below the median)", self.long)]:
+        found, middle, long = [], median(self.lengths or [0]), Track()
+        for length in self.lengths:
+            long.add("long" if length > middle else "short", 0)
+        for name, track in [*self.tracks.alive(), ("length (above or below the median)", long)]:
             counts = list(track.counts.values())
             if sum(counts) < 30 or len(counts) < 2 or len(counts) > 0.5 * sum(counts):
                 continue

@@ -73,39 +73,46 @@ class Leak(Rule):
 
 
 class NearDuplicate(Rule):
+    """Prompts that are nearly copies of each other, or of one in another split; equal ones are left to the exact rules."""
+
     id = "near-duplicate"
     severity = WARNING
     why = "Rows made from one pattern teach the pattern, not the task; the model fails on prompts that are put otherwise."
     fix = "Keep one of each group and write the others anew: another situation, another length, another tone."
     threshold = 0.7
 
-    def __init__(self, sketches: Sketches | None = None):
+    def __init__(self):
         super().__init__()
-        self.sketches, self.lines_of = sketches or Sketches(), array("q")
-        self.others = len(self.sketches)
+        self.sketches, self.lines_of, self.keys, self.others = Sketches(), array("q"), array("q"), 0
 
     def see(self, example: Example) -> None:
         self.sketches.add(example.prompt or example.answer)
         self.lines_of.append(example.line)
+        self.keys.append(example.key)
+
+    def see_other(self, example: Example) -> None:
+        """Look at a row of another split; all of them come before the first row of this one."""
+        self.see(example)
+        self.others += 1
 
     def findings(self, total: int) -> list[Finding]:
-        border, lines = self.others, self.lines_of
-        pairs = self.sketches.pairs(self.threshold)
         inside, across = {}, {}
-        for a, b in pairs:
-            if a >= border:
-                inside.setdefault(b - border, a - border)
-            elif b >= border:
-                across.setdefault(b - border, a)
+        for a, b in self.sketches.pairs(self.threshold):
+            if b >= self.others and self.keys[a] != self.keys[b]:
+                (inside if a >= self.others else across).setdefault(b, a)
         found = []
         if inside:
-            rows = sorted(inside)
-            shown = tuple(f"line {lines[b]} is like line {lines[inside[b]]}" for b in rows[:3])
-            message = f"{len(rows)} of {total} prompts are nearly a copy of an earlier one"
-            found.append(self.finding(message, len(rows), tuple(lines[b] for b in rows[:10]), shown))
+            message = f"{len(inside)} of {total} prompts are nearly a copy of an earlier one"
+            found.append(self.finding(message, *self._rows(inside, "")))
         if across:
-            found.append(NearLeak().report(across, lines))
+            message = f"{len(across)} prompts are nearly a copy of one in the other split"
+            found.append(NearLeak().finding(message, *self._rows(across, " there")))
         return found
+
+    def _rows(self, twins: dict[int, int], there: str) -> tuple[int, tuple, tuple]:
+        lines, rows = self.lines_of, sorted(twins)
+        shown = tuple(f"line {lines[b]} is like line {lines[twins[b]]}{there}" for b in rows[:3])
+        return len(rows), tuple(lines[b] for b in rows[:10]), shown
 
 
 class NearLeak(Leak):
@@ -113,12 +120,6 @@ class NearLeak(Leak):
 
     def __init__(self):
         super().__init__(())
-
-    def report(self, across: dict[int, int], lines) -> Finding:
-        rows = sorted(across)
-        shown = tuple(f"line {lines[b]} is like row {across[b] + 1} there" for b in rows[:3])
-        message = f"{len(rows)} prompts are nearly a copy of one in the other split"
-        return self.finding(message, len(rows), tuple(lines[b] for b in rows[:10]), shown)
 
 
 class LowDiversity(Rule):
