@@ -2,11 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from .errors import LorakitError
 from .files import project_root
+from .rows import KeyTwiceError, load_rows, no_key_twice, schema_validator
 
 __all__ = [
     "BASELINE_PROMPTS", "INTENTS", "KEYS", "SYSTEM_PROMPT", "Ticket", "URGENCIES", "answer_text", "load_split",
@@ -38,20 +37,6 @@ BASELINE_PROMPTS = {
 }
 
 
-@cache
-def _schema() -> dict:
-    path = project_root() / "data" / "tickets" / "schema.json"
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-@cache
-def _validator(part: str):
-    from jsonschema import Draft202012Validator
-
-    schema = _schema()
-    return Draft202012Validator(schema if part == "row" else schema["properties"]["answer"])
-
-
 @dataclass(frozen=True)
 class Ticket:
     """One ticket with its right answer.
@@ -75,87 +60,21 @@ def load_tickets(path) -> list[Ticket]:
     Raises:
         LorakitError: with file and line for anything that is not a right row; nothing is skipped silently.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise LorakitError(f"ticket file {path}", got="no such file", expected="a JSON-lines file", do="Check the path.")
-    rows, seen = [], {}
-    for number, raw in enumerate(path.read_bytes().splitlines(), 1):
-        if not raw.strip():
-            continue
-        row = _checked_row(raw, f"{path}, line {number}")
-        if row["id"] in seen:
-            raise LorakitError(
-                f"{path}, line {number}, id", got=repr(row["id"]), expected=f"a new id (line {seen[row['id']]} has it)",
-                do="Give every ticket its own id.",
-            )  # fmt: skip
-        seen[row["id"]] = number
-        rows.append(Ticket(row["id"], row["ticket"], row["answer"], row.get("voice", "")))
-    if not rows:
-        raise LorakitError(f"ticket file {path}", got="no rows", expected="at least one", do="Is it the right file?")
-    return rows
+    rows = load_rows(path, "tickets", noun="ticket", check=_check_order)
+    return [Ticket(row["id"], row["ticket"], row["answer"], row.get("voice", "")) for row in rows]
 
 
-def load_split(name: str) -> list[Ticket]:
-    """The course's own tickets: ``"train"``, ``"validation"``, ``"test"`` or ``"examiner"`` (a second test, by another writer)."""
-    return load_tickets(project_root() / "data" / "tickets" / f"{name}.jsonl")
-
-
-class _KeyTwiceError(ValueError):
-    """A JSON object names a key twice; json alone would keep the last one silently."""
-
-
-def _no_key_twice(pairs: list[tuple]) -> dict:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise _KeyTwiceError(name)
-    return dict(pairs)
-
-
-def _checked_row(raw: bytes, where: str) -> dict:
-    try:
-        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_key_twice)
-    except UnicodeDecodeError as error:
-        raise LorakitError(
-            f"{where}, byte {error.start + 1}", got=f"byte 0x{raw[error.start]:02x}", expected="UTF-8 text",
-            do="Save the file as UTF-8.",
-        ) from error  # fmt: skip
-    except _KeyTwiceError as error:
-        raise LorakitError(f"{where}, {error}", got="the key twice", expected="once", do="Remove one of them.") from error
-    except (ValueError, RecursionError) as error:
-        column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise LorakitError(
-            where + column, got=getattr(error, "msg", None) or str(error), expected="one whole JSON object on the line",
-            do="Check for a missing quote or brace, or a line break inside the object.",
-        ) from error  # fmt: skip
-    problem = next(iter(sorted(_validator("row").iter_errors(row), key=lambda e: (len(e.path), str(e.path)))), None)
-    if problem:
-        raise _schema_error(where, problem)
+def _check_order(row: dict, where: str) -> None:
     if tuple(row["answer"]) != KEYS:
         raise LorakitError(
             f"{where}, answer", got="the keys " + ", ".join(row["answer"]), expected="the order " + ", ".join(KEYS),
             do="Put the keys in that order.",
         )  # fmt: skip
-    return row
 
 
-def _schema_error(where: str, problem) -> LorakitError:
-    place = ".".join(str(part) for part in problem.absolute_path) or "row"
-    rule, value = problem.validator, problem.instance
-    if rule in ("required", "additionalProperties"):
-        allowed = list(problem.schema["properties"])
-        missing = [key for key in problem.schema["required"] if key not in value]
-        extra = [key for key in value if key not in allowed]
-        got = f"no {missing[0]!r}" if rule == "required" else f"the extra key {extra[0]!r}"
-        fix = "Add the key; use null where the ticket has none." if rule == "required" else "Remove the key."
-        return LorakitError(f"{where}, {place}", got=got, expected="the keys " + ", ".join(allowed), do=fix)
-    wanted = {
-        "enum": lambda v: "one of " + ", ".join(v),
-        "type": lambda v: " or ".join(v) if isinstance(v, list) else v,
-        "pattern": lambda v: "some text",
-    }
-    expected = wanted.get(rule, str)(problem.validator_value)
-    return LorakitError(f"{where}, {place}", got=repr(value)[:80], expected=expected, do="See data/tickets/README.md.")
+def load_split(name: str) -> list[Ticket]:
+    """The course's own: ``"train"``, ``"validation"``, ``"test"`` or ``"examiner"`` (a second test, by another writer)."""
+    return load_tickets(project_root() / "data" / "tickets" / f"{name}.jsonl")
 
 
 def answer_text(answer: dict) -> str:
@@ -172,8 +91,8 @@ def parse_answer(text: str) -> tuple[dict | None, str]:
         ``"wrong value"`` or ``"wrong order"``.
     """
     try:
-        answer = json.loads(text.strip(), object_pairs_hook=_no_key_twice)
-    except _KeyTwiceError as error:
+        answer = json.loads(text.strip(), object_pairs_hook=no_key_twice)
+    except KeyTwiceError as error:
         return None, f"extra key: {error} twice"
     except (ValueError, RecursionError) as error:
         return None, f"not JSON: {error}"
@@ -184,7 +103,7 @@ def parse_answer(text: str) -> tuple[dict | None, str]:
         return None, "extra key: " + ", ".join(extra)
     if missing:
         return None, "missing key: " + ", ".join(missing)
-    problem = next(_validator("answer").iter_errors(answer), None)
+    problem = next(schema_validator("tickets", "answer").iter_errors(answer), None)
     if problem:
         return None, f"wrong value: {problem.message}"
     if tuple(answer) != KEYS:
