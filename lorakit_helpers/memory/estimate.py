@@ -96,7 +96,10 @@ class _Step:
         }
         rest = {"gradients": self.trained, "logits": 0}
         if self.full:  # the embedding's gradient is the last; tied, it is added to the output layer's, which has waited
-            made = (1 + 2 * self.shape.tied_embeddings) * self.head_weight
+            copies = (
+                1 + 2 * self.shape.tied_embeddings - (not self.setup.gradient_accumulation)
+            )  # the last becomes the gradient
+            made = copies * self.head_weight
             found["backward, embedding"] = lasting | rest | {"activations": made}
         found["optimizer step"] = lasting | rest | {"optimizer": self.states + self.update, "activations": 0}
         return found
