@@ -1,8 +1,9 @@
-"""The console command ``lorakit``: doctor, model, run, estimate."""
+"""The console command ``lorakit``: doctor, model, run, estimate, lint."""
 
 import argparse
 import sys
 
+from .data.command import add_arguments as add_lint_arguments
 from .errors import LorakitError
 from .memory import command
 
@@ -12,7 +13,7 @@ __all__ = ["main"]
 def main(argv=None) -> int:
     """Run one job; returns the exit code (0 done, 1 a problem said in one sentence, 2 wrong usage)."""
     parser = argparse.ArgumentParser(prog="lorakit", description="Set up and run the lorakit course.")
-    jobs = parser.add_subparsers(dest="job", required=True, metavar="{doctor,model,run,estimate}")
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="{doctor,model,run,estimate,lint}")
     doctor = jobs.add_parser("doctor", help="what this machine has, which profile fits and why, what is missing")
     doctor.set_defaults(call=_doctor)
     model = jobs.add_parser("model", help="fetch and verify the base model")
@@ -27,6 +28,8 @@ def main(argv=None) -> int:
     run.set_defaults(call=_run)
     memory = jobs.add_parser("estimate", help="how much memory fine-tuning a model needs, and whether a card has it")
     command.add_arguments(memory)
+    checked = jobs.add_parser("lint", help="check training data for mistakes; 1 when there are errors")
+    add_lint_arguments(checked)
     options = parser.parse_args(argv)
     try:
         return options.call(options)

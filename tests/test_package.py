@@ -55,6 +55,8 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
         "memory",
         "memory.catalogue",
         "memory.planning",
+        "data",
+        "data.command",
     ],
 )
 def test_light_module_loads_no_heavy_library(name):

@@ -22,6 +22,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--fast", action="store_true", help="leave out the search for near-copies")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.epilog = "rules: " + ", ".join(RULE_IDS)
+    parser.set_defaults(call=run)
 
 
 def run(options) -> int:

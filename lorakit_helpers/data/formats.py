@@ -38,7 +38,7 @@ class Detection:
     Attributes:
         format: ``"alpaca"``, ``"messages"``, ``"sharegpt"`` or ``"prompt-completion"``.
         reason: what was seen, one phrase.
-        agreeing, looked_at: rows in that format among those looked at.
+        agreeing, looked_at: rows in that format among those looked at; 0 when the format was given.
     """
 
     format: str
@@ -47,7 +47,8 @@ class Detection:
     looked_at: int = 1
 
     def __str__(self) -> str:
-        return f"{self.format}: {self.reason} ({self.agreeing} of the first {self.looked_at} rows)"
+        seen = f" ({self.agreeing} of the first {self.looked_at} rows)" if self.looked_at else ""
+        return f"{self.format}: {self.reason}{seen}"
 
 
 def _looks_like(row) -> tuple[str, str] | None:

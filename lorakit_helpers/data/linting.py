@@ -10,7 +10,7 @@ from .formats import Detection, detect_format, reader_for
 from .reading import iter_rows
 from .report import LintReport
 from .rules import LABELS, ROWS, RULE_IDS, Contradiction, Example, Leak, LowDiversity, NearDuplicate, TooLong, Tracks
-from .rules.base import ERROR, Rule
+from .rules.base import ERROR, Finding, Rule
 
 __all__ = ["lint", "token_counter"]
 
@@ -25,14 +25,16 @@ class _Unreadable(Rule):
 
     def append(self, error: LorakitError) -> None:
         self.count += 1
-        if self.count <= 3:
+        if self.count <= 10:
             self.examples.append(str(error))
 
     def __len__(self) -> int:
         return self.count
 
-    def message(self) -> str:
-        return f"{self.count} row{'s' if self.count != 1 else ''} could not be read"
+    def findings(self, total: int) -> list[Finding]:
+        message = f"{self.count} row{'s' if self.count != 1 else ''} could not be read"
+        found = Finding(self.id, self.severity, message, self.why, self.fix, self.count, (), tuple(self.examples))
+        return [found] if self.count else []
 
 
 def lint(
@@ -91,8 +93,7 @@ def lint(
         total += 1
         for look in looks:
             look(example)
-    found = unreadable.findings(total) + [finding for rule in rules for finding in rule.findings(total)] if total else []
-    found = found or unreadable.findings(total)
+    found = unreadable.findings(total) + [finding for rule in rules if total for finding in rule.findings(total)]
     found = sorted((f for f in found if f.rule not in ignore), key=lambda f: f.severity != ERROR)
     return LintReport(
         _name(source), detection, total, len(unreadable), tuple(found), time.perf_counter() - start,
@@ -123,43 +124,43 @@ def _opened(source, format: str | None, problems) -> tuple[Iterator[tuple[int, d
         if isinstance(source, dict):
             got = "splits" if hasattr(source, "num_rows") else "a dict"
             raise LorakitError("rows", got=got, expected="a list of rows, or one split", do='Pass one split: data["train"].')
-        rows = enumerate(_dicts(source, problems), 1)
+        rows = _dicts(source, problems)
     first = list(islice(rows, 100))
+    if not first and not len(problems):
+        raise LorakitError("rows", got="none", expected="at least one", do="Is it the right file or list?")
     if format:
         reader_for(format)
-        detection = Detection(format, "as asked", len(first), len(first))
-    elif first or not len(problems):
+        detection = Detection(format, "as asked", 0, 0)
+    elif first:
         detection = detect_format(row for _, row in first)
     else:
-        detection = Detection("unknown", "no row could be read", 0, len(problems))
+        detection = Detection("unknown", "no row could be read", 0, 0)
     return chain(first, rows), detection
 
 
-def _dicts(source, problems) -> Iterator[dict]:
+def _dicts(source, problems) -> Iterator[tuple[int, dict]]:
     try:
         rows = iter(source)
     except TypeError:
         raise LorakitError("rows", got=type(source).__name__, expected="a file or rows", do="Pass a path or a list.") from None
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
+        if isinstance(row, dict):
+            yield number, row
+        else:
             got = type(row).__name__
             problems.append(LorakitError(f"row {number}", got=got, expected="a dict", do="Pass one dict for each row."))
-            row = {}
-        yield row
 
 
 def _examples(rows, format: str, name: str, problems) -> Iterator[Example]:
     read = reader_for(format) if format != "unknown" else None
     place = name + ", line" if name != "row" else name
-    number = 0
     for line, row in rows:
         try:
             made = read(row, f"{place} {line}")
         except LorakitError as error:
             problems.append(error)
             continue
-        yield Example(line, made, number)
-        number += 1
+        yield Example(line, made)
 
 
 def _others(against, near: NearDuplicate | None) -> Iterator[Example]:

@@ -67,12 +67,12 @@ class Example:
     """
 
     __slots__ = (
-        "answer", "answer_key", "broken", "contents", "key", "line", "looks_like_json", "number", "parsed", "prompt", "roles",
+        "answer", "answer_key", "broken", "contents", "key", "line", "looks_like_json", "parsed", "prompt", "roles",
         "row", "text",
     )  # fmt: skip
 
-    def __init__(self, line: int, row: dict, number: int = 0):
-        self.line, self.row, self.number = line, row, number
+    def __init__(self, line: int, row: dict):
+        self.line, self.row = line, row
         turns = row["messages"]
         self.roles = tuple([turn["role"] for turn in turns])
         self.contents = contents = [turn.get("content") or "" for turn in turns]
