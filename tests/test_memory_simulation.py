@@ -71,7 +71,7 @@ def test_simulation_counts_what_plain_torch_keeps_for_a_linear_layer():
     """y = relu(x @ w.T): the sum by hand of every storage that lives at each moment."""
     import torch
 
-    from lorakit_helpers.memory._meta import Counter
+    from lorakit_helpers.memory._counter import Counter
 
     x = torch.empty(64, 128, device="meta")
     w = torch.empty(256, 128, device="meta", requires_grad=True)
@@ -92,7 +92,7 @@ def test_simulation_counts_what_plain_torch_keeps_for_a_linear_layer():
 def test_counter_frees_a_storage_only_with_its_last_view():
     import torch
 
-    from lorakit_helpers.memory._meta import Counter
+    from lorakit_helpers.memory._counter import Counter
 
     with (counter := Counter(vocab_size=10**9)):
         whole = torch.empty(1024, device="meta")

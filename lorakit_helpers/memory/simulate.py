@@ -32,11 +32,12 @@ def simulate(config_or_shape, setup: TrainSetup) -> MemoryEstimate:
     import torch
 
     from . import _meta
+    from ._counter import Counter
 
     shape = config_or_shape if isinstance(config_or_shape, ModelShape) else ModelShape.from_config(config_or_shape)
     with _meta.quiet():
         model = _model(config_or_shape, shape, setup)
-        counter = _meta.Counter(shape.vocab_size, LayerBytes(shape, setup).unpacked_copies)
+        counter = Counter(shape.vocab_size, LayerBytes(shape, setup).unpacked_copies)
         trained = [p for p in model.parameters() if p.requires_grad]
         counter.states = _place(model, trained, setup, counter)
         tokens = torch.empty((setup.micro_batch, setup.seq_len), dtype=torch.long, device="meta")
