@@ -60,6 +60,19 @@ from lorakit_helpers.plots.lowrank import describe_compression
 def wanted(c): return f"{c['matrix']}: {describe_compression(decompose(MATRICES[c['matrix']]), c['rank'])}"
 """
 CASES = [
+    Case("02_vram_math.ipynb", "panel", """
+from lorakit_helpers.lowrank.adapter import TARGETS
+from lorakit_helpers.memory import TrainSetup, find_gpu, find_model, plan
+from lorakit_helpers.widgets.memory_panel import METHODS, fit_sentence
+def wanted(c):
+    same = {name: c[name] for name in ("r", "micro_batch", "seq_len", "gradient_checkpointing", "fused_loss", "optimizer")}
+    try:
+        setup = TrainSetup(target_modules=TARGETS[c["targets"]], **METHODS[c["method"]], **same)
+        found = plan(find_model(c["model"]).shape, find_gpu(c["gpu"]).memory_gib, setup)
+    except ValueError as problem:
+        return str(problem)
+    return f"{c['model']} on {c['gpu']}: {fit_sentence(found)}"
+"""),
     Case("03_low_rank_and_lora.ipynb", "rank_panel", RANKS.replace("MATRICES", "matrices")),
     Case("03_low_rank_and_lora.ipynb", "update_panel", RANKS.replace("MATRICES", """{
         "full change of q_proj": full_update["self_attn.q_proj"], "LoRA change of q_proj": lora_update["self_attn.q_proj"],
