@@ -10,7 +10,7 @@ from .tickets import KEYS, SYSTEM_PROMPT, Ticket, answer_text, parse_answer, to_
 
 __all__ = [
     "CompletionLoss", "Difference", "Metric", "TicketScores", "before_after_table", "compare", "completion_loss",
-    "evaluate_tickets", "generate", "score_tickets", "verdict",
+    "evaluate_tickets", "generate", "mean_metric", "score_tickets", "verdict",
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
@@ -74,10 +74,11 @@ class Metric:
 
     Attributes:
         name: for example ``"exact match"``.
-        value: the figure, 0 to 1.
+        value: the figure; a share from 0 to 1 unless it has a unit.
         low, high: the interval's ends.
-        n: tickets it was measured on.
+        n: rows (tickets, pairs) it was measured on.
         method: how the interval was made.
+        unit: what a figure that is no share counts, for example ``"per 100 words"``.
     """
 
     name: str
@@ -86,8 +87,11 @@ class Metric:
     high: float
     n: int
     method: str
+    unit: str = ""
 
     def __str__(self):
+        if self.unit:
+            return f"{self.name} {self.value:.1f} {self.unit} [{self.low:.1f}, {self.high:.1f}]"
         return f"{self.name} {self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
 
     def to_dict(self) -> dict:
@@ -156,7 +160,7 @@ def score_tickets(outputs: list[str], tickets: list[Ticket], *, seconds: float |
     for key in KEYS:
         right = [a is not None and a[key] == t.answer[key] for a, t in zip(answers, tickets, strict=True)]
         correct[f"{key} accuracy"] = np.array(right, dtype=float)
-    metrics = {name: _proportion(name, values) for name, values in correct.items()}
+    metrics = {name: mean_metric(name, values) for name, values in correct.items()}
     for key in ("intent", "urgency"):
         truth = np.array([t.answer[key] for t in tickets])
         guess = np.array([a[key] if a else "(invalid)" for a in answers])
@@ -172,12 +176,25 @@ def _bootstrap(data, statistic, **options):
     return float(done.confidence_interval.low), float(done.confidence_interval.high)
 
 
-def _proportion(name: str, values: np.ndarray) -> Metric:
-    n, share = len(values), float(values.mean())
-    if share in (0.0, 1.0):
-        return _all_alike(name, share, n)
-    low, high = _bootstrap((values,), np.mean)
-    return Metric(name, share, low, high, n, "bootstrap, percentile")
+def mean_metric(name: str, values: np.ndarray, *, unit: str = "") -> Metric:
+    """The mean of one figure per row with its bootstrap interval.
+
+    Args:
+        name: of the metric.
+        values: one figure per row; shares (0 to 1) when there is no unit.
+        unit: see :class:`Metric`.
+
+    Example:
+        >>> print(mean_metric("exact match", np.array([1.0, 1.0])))
+        exact match 100.0% [15.8%, 100.0%]
+    """
+    n, mean = len(values), float(values.mean())
+    if not unit and mean in (0.0, 1.0):
+        return _all_alike(name, mean, n)
+    low = high = mean
+    if np.ptp(values) > 0:
+        low, high = _bootstrap((values,), np.mean)
+    return Metric(name, mean, low, high, n, "bootstrap, percentile", unit)
 
 
 def _all_alike(name: str, share: float, n: int) -> Metric:

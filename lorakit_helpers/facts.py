@@ -16,12 +16,13 @@ _SELF = re.compile(r"\b[Tt]he (?:Bank|Board|Company|House|Management|Secretary)\
 _PLURAL = re.compile(r"(?:(?<=day)|(?<=\d\d))s$")  # Fridays, under 16s
 _TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|No)\.$")
 
-_WORDS = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), map(str, range(2, 13)), strict=True))
-_WORDS |= {"thirteen": "13", "fourteen": "14", "fifteen": "15", "twenty": "20", "thirty": "30", "fortnight": "fortnight"}
+_WORDS = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
+_WORDS |= {"eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "fifteen": "15", "twenty": "20", "thirty": "30"}
+_WORDS |= {"fortnight": "fortnight"}
 _SPELT = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b", re.I)
 
 #: Capitalised, but not a fact: addresses and abbreviations anyone may use for the plain thing.
-_NO_NAME = frozenset("i the dear sir madam messrs mr mrs ms dr prof id gp vat pin app x-ray ok".split())
+_NO_NAME = {"i", "the", "dear", "sir", "madam", "messrs", "mr", "mrs", "ms", "dr", "prof"} | {"id", "gp", "vat", "pin", "x-ray"}
 
 
 def facts(text: str) -> dict[str, str]:
