@@ -55,6 +55,7 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
         "memory",
         "memory.catalogue",
         "memory.planning",
+        "templates",
         "data",
         "data.command",
     ],

@@ -42,9 +42,11 @@ def trl_template(name: str) -> str:
     if not path.is_file():
         known = sorted(file.stem for file in folder.glob("*.jinja"))
         raise LorakitError(
-            f"trl {package_version('trl')}, chat_templates/{name}.jinja", got="no such file", expected=f"one of {len(known)} there",
+            f"trl {package_version('trl')}, chat_templates/{name}.jinja",
+            got="no such file",
+            expected=f"one of {len(known)} there",
             do=did_you_mean(name, known, "Install the trl that this course pins.", n=3),
-        )  # fmt: skip
+        )
     return path.read_text(encoding="utf-8")
 
 
@@ -102,9 +104,11 @@ def unsloth_template(name: str) -> str:
     known = unsloth_templates()
     if name not in known:
         raise LorakitError(
-            f"unsloth {package_version('unsloth')}, chat template {name}", got="not found", expected=f"one of {len(known)} there",
+            f"unsloth {package_version('unsloth')}, chat template {name}",
+            got="not found",
+            expected=f"one of {len(known)} there",
             do=did_you_mean(name, known, "Install the Unsloth that this course pins.", n=3),
-        )  # fmt: skip
+        )
     return known[name]
 
 

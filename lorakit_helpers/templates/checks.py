@@ -1,8 +1,9 @@
 """What must hold of a template and a tokenizer before training on them: each point checked on one row."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-from .families import Family, find_family, has_generation_marks, template_text, training_variant
+from .families import FAMILIES, Family, has_generation_marks, template_text, training_variant
 from .mask import TokenRow, row_messages, tokenize_row
 from .render import apply_template, injected_tokens
 
@@ -47,7 +48,7 @@ def check_template(row, tokenizer, *, template=None, assistant_only_loss: bool =
     jinja = template_text(template, tokenizer)
     prompt, completion = row_messages(row)
     messages = prompt + (completion or [])
-    family = _family(template)
+    family = next((known for known in FAMILIES.values() if known.template == jinja), None)
     return (
         _bos_once(tokens, tokenizer, messages),
         _stop_trained(tokens, tokenizer, family),
@@ -63,12 +64,6 @@ def describe_checks(checks) -> str:
     """The checks as text, one line each, faults first."""
     order = {"error": 0, "warning": 1, "ok": 2}
     return "\n".join(str(check) for check in sorted(checks, key=lambda check: order[check.status]))
-
-
-def _family(template) -> Family | None:
-    if template is None or (isinstance(template, str) and ("{{" in template or "{%" in template)):
-        return None
-    return find_family(template)
 
 
 def _bos_once(tokens: TokenRow, tokenizer, messages) -> Check:
@@ -112,17 +107,11 @@ def _stop_trained(tokens: TokenRow, tokenizer, family: Family | None) -> Check:
     name, stops = "end of turn trained", {tokenizer.eos_token_id: tokenizer.eos_token}
     if family and len(number := tokenizer(family.stop, add_special_tokens=False)["input_ids"]) == 1:
         stops[number[0]] = family.stop
-    runs, ends = [], 0
-    for index, (role, on) in enumerate(zip(tokens.roles, tokens.trained, strict=True)):
-        if role == "assistant" and on and (index == 0 or tokens.roles[index - 1] != "assistant"):
-            runs.append(index)
-    for begin, after in zip(runs, [*runs[1:], len(tokens.ids)], strict=True):
-        ends += any(
-            number in stops and on and role == "template"
-            for number, on, role in zip(
-                tokens.ids[begin:after], tokens.trained[begin:after], tokens.roles[begin:after], strict=True
-            )
-        )
+    tagged = list(zip(tokens.ids, tokens.roles, tokens.trained, strict=True))
+    begins = [i for i, (_, role, _) in enumerate(tagged) if role == "assistant" and (i == 0 or tokens.roles[i - 1] != role)]
+    answers = [tagged[begin:end] for begin, end in pairwise([*begins, len(tagged)])]
+    runs = [answer for answer in answers if any(role == "assistant" and on for _, role, on in answer)]
+    ends = sum(any(n in stops and role == "template" and on for n, role, on in answer) for answer in runs)
     token = " or ".join(str(token) for token in stops.values())
     if runs and ends == len(runs):
         return Check(name, "ok", f"{token} is among the labels of every answer ({len(runs)}).")
@@ -174,9 +163,11 @@ def _generation_marks(jinja: str) -> Check:
     if training_variant(jinja):
         return Check(name, "ok", "No {% generation %} in the template; trl swaps in its own variant that has it.")
     return Check(
-        name, "warning", "No {% generation %} in the template and no variant of trl's: its SFTTrainer refuses assistant_only_loss.",
+        name,
+        "warning",
+        "No {% generation %} in the template and no variant of trl's, whose SFTTrainer then refuses assistant_only_loss.",
         "Use prompt and completion rows, or labelled_rows, which finds the answers by prefix difference.",
-    )  # fmt: skip
+    )
 
 
 def _control_tokens(messages, tokenizer, jinja: str) -> Check:

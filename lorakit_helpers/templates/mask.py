@@ -108,7 +108,8 @@ def tokenize_row(
         template: a family, its name, a Jinja text, or None for the tokenizer's own. To train so, set
             ``tokenizer.chat_template`` to the same text.
         assistant_only_loss: as in ``SFTConfig``. Without generation marks and without a variant of trl's, the mask is found
-            by prefix difference: Unsloth does the same, plain trl refuses (train on :func:`labelled_rows` there).
+            by prefix difference, the mask Unsloth falls back on with a GPU; plain trl, and Unsloth on a CPU, refuse such
+            a row (train on :func:`labelled_rows` there).
         completion_only_loss: as in ``SFTConfig``; None means on for prompt-completion rows.
         max_length: keep the first so many tokens.
 
@@ -163,7 +164,7 @@ def assistant_spans(messages, tokenizer, template=None) -> list[tuple[int, int]]
 
     A turn begins where the rendering of the messages before it, with the generation prompt, ends. It ends where the
     rendering up to and with it parts from the whole, line breaks after the end-of-turn token left out: generation has
-    stopped by then. Unsloth's own fallback draws the same line.
+    stopped by then. Unsloth's own fallback (``train_on_responses_only``) draws the same line.
 
     Raises:
         LorakitError: when the generation prompt is no prefix of the text, so that the beginning cannot be known.

@@ -4,6 +4,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from ..errors import LorakitError, did_you_mean
 from .families import Family, find_family, markers_of, template_text
@@ -49,10 +50,10 @@ def check_messages(messages) -> list[dict]:
         LorakitError: naming the first message that is not.
 
     Example:
-        >>> check_messages([{"role": "usr", "content": "Hi"}])
+        >>> check_messages([{"role": "usr", "content": "Hi"}])  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        lorakit_helpers.errors.LorakitError: message 1, role: expected system, user, assistant or tool, got 'usr'. Did you mean 'user'?
+        lorakit_helpers.errors.LorakitError: message 1, role: expected one of system, user, assistant, tool, got 'usr'. ...
     """
     if not isinstance(messages, list | tuple) or not messages:
         got = "an empty list" if isinstance(messages, list | tuple) else type(messages).__name__
@@ -70,7 +71,7 @@ def check_messages(messages) -> list[dict]:
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise LorakitError(
-                f"message {number}, role", got=repr(role), expected="system, user, assistant or tool",
+                f"message {number}, role", got=repr(role), expected="one of " + ", ".join(ROLES),
                 do=did_you_mean(role, ROLES, "A template would write any name into the text; use one the model was trained on.",
                                 show=repr),
             )  # fmt: skip
@@ -133,9 +134,11 @@ def apply_template(messages, tokenizer, template=None, *, add_generation_prompt:
         ) from error  # fmt: skip
     except TemplateError as error:
         raise LorakitError(
-            name, got=f"its own refusal: {error.message or type(error).__name__}", expected="roles it knows, in the order it knows",
+            name,
+            got=f"its own refusal: {error.message or type(error).__name__}",
+            expected="roles it knows, in the order it knows",
             do=_cure(messages, error.message or ""),
-        ) from error  # fmt: skip
+        ) from error
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise LorakitError(
             name, got=f"{type(error).__name__}: {error}", expected=f"a template that can render the roles {_roles(messages)}",
@@ -164,9 +167,11 @@ def render(messages, tokenizer, template=None, *, add_generation_prompt: bool = 
         said = message["content"].split("</think>")[-1].strip()  # Qwen3 drops the thoughts of earlier turns on purpose
         if said not in text:
             raise LorakitError(
-                f"{_name(template)}, message {number} ({message['role']})", got="a text without it", expected="every message's text",
+                f"{_name(template)}, message {number} ({message['role']})",
+                got="a text without it",
+                expected="every message's text",
                 do=f"This template silently drops it: it has no place for a {message['role']} turn there.",
-            )  # fmt: skip
+            )
     for injection in injected_tokens(messages, tokenizer, template):
         warnings.warn(f"{injection}. Remove or escape it before training.", TemplateTokenWarning, stacklevel=2)
     return text
@@ -245,6 +250,6 @@ def _cure(messages, reason: str) -> str:
     roles = [message["role"] for message in messages]
     if "system" in roles and ("system" in reason.lower() or "alternate" not in reason.lower()):
         return "Put the system text at the start of the first user message, or choose a family with a system turn."
-    if any(first == second for first, second in zip(roles, roles[1:], strict=False)) or roles[0] == "assistant":
+    if any(first == second for first, second in pairwise(roles)) or roles[0] == "assistant":
         return "Start with a user turn, let user and assistant alternate, and join neighbouring turns of one role."
     return f"These roles were given: {', '.join(roles)}. Change the order, or choose another family."

@@ -24,8 +24,10 @@ def describe_tokens(row: TokenRow) -> str:
 
     Example:
         >>> row = TokenRow("Hi!", (5, 6), ("Hi", "!"), ("user", "assistant"), (False, True), "completion")
-        >>> describe_tokens(row)
-        '2 tokens, 1 trained (50 %): user 1 (0 trained), assistant 1 (1 trained). Everything after the prompt is trained. Trained text: “!”.'
+        >>> print(describe_tokens(row).replace(". ", ".\\n"))
+        2 tokens, 1 trained (50 %): user 1 (0 trained), assistant 1 (1 trained).
+        Everything after the prompt is trained.
+        Trained text: “!”.
     """
     n = len(row.ids)
     share = f"{100 * row.n_trained / n:.0f} %" if n else "0 %"
