@@ -1,5 +1,7 @@
 """A real step of the course's base model on this machine against the closed form and the simulation."""
 
+from dataclasses import replace
+
 import pytest
 
 from lorakit_helpers.memory import TrainSetup, estimate, find_model, measure, simulate
@@ -29,11 +31,9 @@ def test_one_step_meets_estimate_and_simulation_within_five_percent():
 
 
 def test_a_shape_is_measured_with_random_weights():
-    tiny = find_model("SmolLM2-135M").config(num_hidden_layers=2, vocab_size=512)
+    tiny = replace(SHAPE, num_layers=2, vocab_size=512)
     found = measure(tiny, TrainSetup(method="full", seq_len=32, optimizer="sgd"))
-    from lorakit_helpers.memory import ModelShape
-
-    assert found.weights_gib * 2**30 == pytest.approx(2 * ModelShape.from_config(tiny).total_params, rel=0.001)
+    assert found.weights_gib * 2**30 == pytest.approx(2 * tiny.total_params, rel=0.001)
     assert found.optimizer_gib == 0
 
 
