@@ -68,6 +68,11 @@ def test_every_token_has_its_text_and_its_role(family, tokenizer):
         assert re.sub(r"\s", "", shown) == re.sub(r"\s", "", said)
 
 
+def test_a_word_merged_with_the_templates_space_is_still_the_users(tokenizer):
+    row = tokenize_row({"messages": [{"role": "user", "content": "Where"}, CHAT[1]]}, tokenizer, template="mistral")
+    assert (row.pieces[row.roles.index("user")], row.roles.count("user")) == (" Where", 1)
+
+
 def test_the_families_come_from_the_packages_and_not_from_here():
     packages = {family.package for family in FAMILIES.values()}
     assert packages == {"trl", "unsloth", "base model"} and len(FAMILIES) >= 6

@@ -231,6 +231,7 @@ def _pieces_and_roles(text: str, encoding, spans, messages) -> tuple[list[str], 
         chars = encoding.token_to_chars(index)
         start, end = (chars.start, chars.end) if chars is not None else (shown, shown)
         pieces.append(text[max(start, shown) : end])
-        roles.append(owner[min(start, len(owner) - 1)])
+        said = next((at for at in range(start, end) if not text[at].isspace()), start)  # " Where" is the user's, not its space
+        roles.append(owner[min(said, len(owner) - 1)])
         shown = max(shown, end)
     return pieces, roles
