@@ -76,7 +76,7 @@ class Converted:
         given = len(self.rows) + len(self.refused)
         lossy = len({loss.row for loss in self.losses})
         return (
-            f"{self.source} to {self.target}: {given} rows in, {len(self.rows)} out ({lossy} with a loss), "
+            f"{self.source} to {self.target}: {given} row{'s' * (given != 1)} in, {len(self.rows)} out ({lossy} with a loss), "
             f"{len(self.refused)} refused"
         )
 

@@ -66,10 +66,11 @@ class LengthCost:
         rows: number of rows.
         rows_cut, tokens_cut: rows longer than max_length, and their tokens beyond it.
         answers_cut, answers_lost: rows whose answer loses its end, and those of them whose answer is gone wholly (the
-            prompt alone fills max_length); None when the prompts' lengths were not given.
+            prompt alone fills max_length; trl drops such rows without a word unless it packs); None when the prompts'
+            lengths were not given.
         tokens_kept: tokens that are trained on or read.
         tokens_padded: tokens computed when each batch is padded to its longest row.
-        tokens_padded_sorted: the same with rows sorted by length first (``group_by_length``).
+        tokens_padded_sorted: the same with rows sorted by length first.
         sequences_packed: sequences of max_length after first-fit-decreasing packing.
     """
 

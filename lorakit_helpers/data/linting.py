@@ -73,7 +73,6 @@ def lint(
     ignore = _checked_ids(ignore)
     if max_length is not None and (not isinstance(max_length, int) or isinstance(max_length, bool) or max_length < 1):
         raise LorakitError("max_length", got=repr(max_length), expected="a whole number of at least 1", do="Try 1024.")
-    start, started = time.perf_counter(), time.process_time()
     unreadable = _Unreadable()
     rules = [rule() for rule in ROWS]
     tracks = Tracks()
@@ -82,6 +81,7 @@ def lint(
     if max_length is not None:
         rules.append(TooLong(max_length, count_tokens))
     near = NearDuplicate() if near_duplicates else None
+    start, started = time.perf_counter(), time.process_time()  # the libraries the rules need are loaded by now
     if against is not None:
         rules.append(Leak(_others(against, near)))
     if near:

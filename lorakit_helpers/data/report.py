@@ -69,7 +69,8 @@ class LintReport:
 
     def _rate(self) -> str:
         search = "with" if self.near_duplicates else "without"
-        return f"measured: {self.rows_per_s:,.0f} rows/s of processor time, {search} the search for near-copies"
+        rate = f", {self.rows_per_s:,.0f} rows/s" if self.rows >= 1000 else ""  # fewer are no measure
+        return f"measured: {self.cpu_seconds:.2f} s of processor time{rate}, {search} the search for near-copies"
 
     def html(self) -> str:
         """The report as an HTML table; all that comes from the data is escaped."""

@@ -61,15 +61,16 @@ class Sketches:
         if self._used < 2:
             return []
         values = np.concatenate(self._blocks)[: self._used]
+        mix = np.random.default_rng(0).integers(1, 2**63, _ROWS, dtype=np.uint64) | np.uint64(1)
         found = set()
         for band in range(_BANDS):
-            part = np.ascontiguousarray(values[:, band * _ROWS : (band + 1) * _ROWS])
-            keys = part.view(np.dtype((np.void, part.dtype.itemsize * _ROWS))).ravel()
+            keys = (values[:, band * _ROWS : (band + 1) * _ROWS] * mix).sum(axis=1, dtype=np.uint64)  # wraps: a 64-bit hash
             order = np.argsort(keys, kind="stable")
-            ends = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
-            for start, end in zip(np.r_[0, ends], np.r_[ends, len(order)], strict=True):
-                if end - start > 1:
-                    found.update(_candidates(order[start:end]))
+            borders = np.flatnonzero(np.diff(keys[order])) + 1
+            starts, ends = np.r_[0, borders], np.r_[borders, len(order)]
+            shared = ends - starts > 1
+            for start, end in zip(starts[shared], ends[shared], strict=True):
+                found.update(_candidates(order[start:end]))
         if not found:
             return []
         left, right = np.array(sorted(found)).T
