@@ -10,7 +10,7 @@ _DAYS = re.compile(rf"(?<![\w.:,/-])((?:\d{{1,2}}(?:, | and | or | to | until |�
 #: A figure or code: digits with what is joined to them, as in 40,816 · 07:45 · HX20PD · 4407-B · RP/2026/0448 · 36th.
 _FIGURE = r"(?:\b[A-Z]{1,4}[-/])*\b\w*\d\w*(?:[.,:/-]\w*\d\w*|[-/][A-Z]{1,3}\b)*"
 _AMOUNT = re.compile(rf"(?:\b(EUR|GBP|USD|CHF)|([€£$])) ?({_FIGURE})")
-_NAME = re.compile(r"(?<![\w’'])[^\W\d_a-zß-öø-ÿ][^\W\d_]*(?:[’'-][^\W\d_]+)*")
+_NAME = re.compile(r"(?<!\w)(?<!\w[’'])[^\W\d_a-zß-öø-ÿ][^\W\d_]*(?:[’'-][^\W\d_]+)*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:]['’\"”)]*\s+|\n)['‘\"“(]*$")
 _SELF = re.compile(r"\b[Tt]he (?:Bank|Board|Company|House|Management|Secretary)\b(?! [A-Z])")  # "we" in plain words
 _PLURAL = re.compile(r"(?:(?<=day)|(?<=\d\d))s$")  # Fridays, under 16s

@@ -38,7 +38,7 @@ STIFF_PHRASES = (
     "in (?:consequence|respect|lieu|light|furtherance|receipt|recognition|accordance|compliance|conformity) (?:of|with)",
     "consequent upon", "in the (?:event|absence|amount|sum|matter|course) (?:of|that)", "in the interim", "in order to",
     "with (?:respect|regard|reference) to", "with effect from", "with a view to", "prior to", "subsequent(?:ly)? to",
-    "for the purposes? of", "no fewer than", "not later than", "regarding the", "concerning the", "pertaining to", "further to",
+    "for the purposes? of", "no fewer than", "not later than", "regarding", "concerning", "pertaining to", "further to",
     "save (?:for|that|where)",
     # politeness of another age
     "kindly", "(?:be|are|is|were) (?:hereby |respectfully )?(?:advised|apprised|informed|notified|reminded|cautioned)",
@@ -53,7 +53,12 @@ STIFF_PHRASES = (
     "transmitted", "dispatched", "retained", "withheld", "levied", "accorded", "conceded", "granted", "envisaged", "foreseen",
     "permissible", "(?:in)?admissible", "impracticable", "requisite", "mandatory", "obligatory", "undertaken",
     "(?:execution|presentation|production|provision|submission|verification) of", "resumption", "indisposition",
-    "entitlement", "issuance", "notification", "prolongation", "conveyance", "consignments?",
+    "entitlement", "issuance", "notification", "prolongation", "conveyance", "consignments?", "additional", "sufficient",
+    "supplementary", "persons", "particulars", "presently", "hitherto", "forthwith", "whereas", "nevertheless", "nonetheless",
+    "cease[ds]?", "acced(?:e|ed|ing)", "accru(?:e[ds]?|al|ing)", "attain(?:s|ed)?", "exceed(?:s|ed|ing)?", "in excess of",
+    "per annum", "supersed(?:e[ds]?|ing)", "applicable", "prescribed", "obtainable", "initiat(?:e[ds]?|ion)", "provided that",
+    "remunerat(?:ed|ion)", "revised", "alleged(?:ly)?", "modif(?:y|ied|ication)", "amendment", "alteration",
+    "discontinu(?:e[ds]?|ation)",
 )  # fmt: skip
 _STIFF = re.compile(rf"\b(?:{'|'.join(STIFF_PHRASES)})\b", re.I)
 _INNER_DOT = re.compile(r"(?<=\d)[.,:](?=\d)|(?<=\b(?:Mr|Ms|Dr|No|St))\.|(?<=\bMrs)\.")
@@ -138,12 +143,14 @@ class StyleScore:
 
     Attributes:
         grade: years of schooling it asks for (see :func:`reading_grade`); a very short text scores below 0.
+        source_grade: the same for the stiff reply.
         phrases: the stiff phrases in it.
         words: how many words it has.
         facts: which of the source's facts it kept, lost and added.
     """
 
     grade: float
+    source_grade: float
     phrases: tuple[str, ...]
     words: int
     facts: FactCheck
@@ -154,8 +161,8 @@ class StyleScore:
 
     @property
     def plain_and_faithful(self) -> bool:
-        """Some text, no stiff phrase, no fact lost, none added."""
-        return self.words > 0 and not self.phrases and self.facts.faithful
+        """Some text, easier to read than its source, no stiff phrase, no fact lost, none added."""
+        return self.words > 0 and self.grade < self.source_grade and not self.phrases and self.facts.faithful
 
     def __str__(self):
         return f"grade {self.grade:.1f}, {self.phrases_per_100_words:.1f} stiff phrases per 100 words, {self.facts}"
@@ -172,7 +179,7 @@ def score_rewriting(source: str, rewriting: str) -> StyleScore:
         grade -2.9, 0.0 stiff phrases per 100 words, 1 facts kept; lost 4 May
     """
     phrases, facts = tuple(stiff_phrases(rewriting)), check_facts(source, rewriting)
-    return StyleScore(reading_grade(rewriting), phrases, len(rewriting.split()), facts)
+    return StyleScore(reading_grade(rewriting), reading_grade(source), phrases, len(rewriting.split()), facts)
 
 
 @dataclass(frozen=True)
