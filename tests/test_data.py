@@ -7,14 +7,13 @@ from functools import cache
 from itertools import combinations
 
 import pytest
-from datasketch import MinHash, MinHashLSH
+from leaks import near_copy, near_pairs, sketch
 
 from lorakit_helpers.files import project_root
 from lorakit_helpers.tickets import INTENTS, KEYS, URGENCIES, load_split, load_tickets
 
 SPLITS = {"train": 600, "validation": 100, "test": 150, "examiner": 90}
 PAIRS = [*combinations(SPLITS, 2)]  # (seen while training or choosing, held out)
-PERMUTATIONS, CANDIDATE, NEAR = 128, 0.25, 0.5
 
 
 def path(split):
@@ -96,29 +95,9 @@ def test_no_test_order_number_stands_in_another_splits_text(seen, held_out):
     assert [order for order in whole if re.search(order, text)] == []
 
 
-def shingles(text) -> set[str]:
-    words = re.findall(r"\w+", text.casefold())
-    return {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
-
-
-def sketch(text) -> MinHash:
-    made = MinHash(num_perm=PERMUTATIONS, seed=1)
-    made.update_batch([piece.encode() for piece in shingles(text)])
-    return made
-
-
 @pytest.fixture(scope="module")
 def sketches():
     return {split: {row["id"]: sketch(row["ticket"]) for row in rows(split)} for split in SPLITS}
-
-
-def near_pairs(seen, held_out) -> list[tuple[str, str, float]]:
-    """Pairs with an estimated Jaccard similarity of at least NEAR; the index's own threshold lies lower, so it misses few."""
-    index = MinHashLSH(threshold=CANDIDATE, num_perm=PERMUTATIONS)
-    for name, one in seen.items():
-        index.insert(name, one)
-    found = [(name, other, one.jaccard(seen[other])) for name, one in held_out.items() for other in index.query(one)]
-    return [pair for pair in found if pair[2] >= NEAR]
 
 
 @pytest.mark.parametrize(("seen", "held_out"), PAIRS)
@@ -129,12 +108,7 @@ def test_no_ticket_is_a_near_copy_of_one_in_another_split(sketches, seen, held_o
 @pytest.mark.parametrize(("seen", "held_out"), PAIRS)
 def test_a_planted_near_copy_is_found(sketches, seen, held_out):
     victim = max(rows(seen), key=lambda row: len(row["ticket"]))
-    words = victim["ticket"].split()
-    words[len(words) // 2] = "otherwise"
-    copy = " ".join(words).upper()
-    a, b = shingles(victim["ticket"]), shingles(copy)
-    assert NEAR < len(a & b) / len(a | b) < 1  # by the plain formula: near, and not the same
-    found = near_pairs(sketches[seen], sketches[held_out] | {"planted": sketch(copy)})
+    found = near_pairs(sketches[seen], sketches[held_out] | {"planted": sketch(near_copy(victim["ticket"]))})
     assert [pair[:2] for pair in found] == [("planted", victim["id"])]
 
 
