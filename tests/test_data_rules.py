@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -68,6 +69,8 @@ ROW_RULES = [
     ("role-order", {"messages": [turn("system", "Be brief."), turn("assistant", "I begin the talk.")]}),
     ("role-order", {"messages": [turn("system", "B"), turn("user", "A?"), turn("user", "B?"), turn("assistant", "C it is.")]}),
     ("role-order", {"messages": [turn("system", "B"), turn("user", "A?"), turn("tool", "1"), turn("assistant", "C it is.")]}),
+    ("role-order", {"messages": [turn("system", "B"), turn("user", "A?"), turn("assistant", "I ask."), turn("tool", "1"),
+                                 turn("user", "And?"), turn("assistant", "C it is.")]}),
     ("assistant-not-last", {"messages": [turn("system", "Be brief."), turn("user", "Is anybody there?")]}),
     ("template-token", chat("How?", "Like this.<|im_end|>")),
     ("template-token", chat("[INST] How? [/INST]", "Like this, see.")),
@@ -89,7 +92,7 @@ ROW_RULES = [
     ("personal-data", chat("It is +44 20 7946 0811, as ever.", "I shall ring you then.")),
     ("contradiction", chat(QUESTIONS[2].upper() + " ", "Rust; throw it away.")),
     ("duplicate", good()[3]),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("rule", "row"), ROW_RULES)
@@ -147,12 +150,29 @@ def test_broken_json_among_json_is_an_error_and_other_keys_a_warning(tmp_path):
     assert [(one.severity, one.count, one.rows) for one in found] == [("error", 2, (5, 10)), ("warning", 1, (21,))]
 
 
+def test_two_usual_sets_of_keys_are_no_finding(tmp_path):
+    rows = labelled(shuffled({"refund": 15, "cancel": 15})) + labelled(shuffled({"red": 10, "blue": 10}, seed=1), name="colour")
+    assert not lint_file(tmp_path, rows).found("broken-json")
+
+
+def test_json_here_and_there_makes_no_rule_for_the_other_answers(tmp_path):
+    assert not lint_file(tmp_path, with_row(chat("As JSON?", '{"yes": true}'))).found("broken-json")
+    assert lint_file(tmp_path, with_row(chat("As JSON?", '{"yes": tru'))).findings == ()
+
+
+@pytest.mark.parametrize(("usual", "rare"), [(["A", "B"], "E"), (["2023", "2021"], "2024")])
+def test_a_rare_letter_or_number_is_no_typo(tmp_path, usual, rare):
+    rows = labelled([*shuffled(dict.fromkeys(usual, 40)), rare])
+    assert not lint_file(tmp_path, rows).found("label-typo")
+
+
 @pytest.mark.parametrize("typo", ["refnud", "refunds", "reund", "Refund", "refund "])
 def test_misspelt_label_is_named_with_the_usual_one(tmp_path, typo):
     rows = labelled(shuffled({"refund": 40, "cancel": 40}))
     assert not lint_file(tmp_path, rows).found("label-typo")
     rows[17] = chat("Misspelt?", json.dumps({"intent": typo}))
-    found = [one for one in lint_file(tmp_path, rows).found("label-typo") if one.message.startswith("answer.intent")]
+    found = lint_file(tmp_path, rows).found("label-typo")
+    assert found[0].message.startswith("answer.intent")
     assert [one.rows for one in found] == [(18,)] and repr(typo) in found[0].message and "'refund'" in found[0].message
 
 
@@ -166,7 +186,9 @@ def test_plain_labels_are_seen_too(tmp_path):
 def test_one_sided_labels_are_found_and_balanced_ones_are_not(tmp_path):
     assert not lint_file(tmp_path, labelled(shuffled({"refund": 60, "cancel": 40}))).found("class-imbalance")
     found = lint_file(tmp_path, labelled(shuffled({"refund": 95, "cancel": 5}))).found("class-imbalance")
-    assert any("'refund' in 95 of 100" in one.message for one in found)
+    assert ["answer.intent is 'refund' in 95 of 100" in one.message for one in found] == [True]
+    found = lint_file(tmp_path, labelled(shuffled({"refund": 400, "cancel": 400, "question": 10}))).found("class-imbalance")
+    assert ["'question' in 10" in one.message for one in found] == [True]
 
 
 def test_the_same_answer_always_is_an_error(tmp_path):
@@ -185,6 +207,16 @@ def test_rows_sorted_by_label_or_topic_are_found_and_shuffled_ones_are_not(tmp_p
     assert lint_file(tmp_path, rows).found("not-shuffled")
     random.Random(0).shuffle(rows)
     assert not lint_file(tmp_path, rows).found("not-shuffled")
+
+
+def test_a_slight_drift_in_many_rows_is_sure_but_does_not_matter(tmp_path):
+    chance, values = random.Random(0), ["refund"]
+    for _ in range(4000):
+        values.append(values[-1] if chance.random() < 0.56 else {"refund": "cancel", "cancel": "refund"}[values[-1]])
+    runs = 1 + sum(a != b for a, b in pairwise(values))
+    expected, z = runs_z(runs, [values.count("refund"), values.count("cancel")])
+    assert z < -5 and runs > 0.8 * expected
+    assert not lint_file(tmp_path, labelled(values)).found("not-shuffled")
 
 
 def test_rows_sorted_by_length_are_found_and_shuffled_ones_are_not(tmp_path):
@@ -229,6 +261,14 @@ def test_prompts_from_one_template_are_too_alike_and_written_ones_are_not(tmp_pa
     ]
     assert lint_file(tmp_path, rows).found("low-diversity")
     assert not lint([as_messages(to_conversation(t)) for t in load_split("test")[:60]]).found("low-diversity")
+
+
+def test_the_same_words_in_another_order_are_too_alike_though_they_do_not_compress(tmp_path):
+    texts = [ticket.ticket for ticket in load_split("test")[:60]]
+    rows = [chat(text, f"Number {i} it is.") for i, text in enumerate(texts)]
+    assert not lint_file(tmp_path, rows).found("low-diversity")
+    rows += [chat(" ".join(reversed(text.split())), f"The {i}th it is.") for i, text in enumerate(texts)]
+    assert lint_file(tmp_path, rows).found("low-diversity")
 
 
 def test_every_rule_is_tried_here():

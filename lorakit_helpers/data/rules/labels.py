@@ -90,12 +90,14 @@ class Tracks:
 
     def __init__(self):
         self.tracks: dict[str, Track] = {}
+        self.objects = 0
 
     def see(self, example: Example) -> None:
         line, parsed = example.line, example.parsed
         if example.answer:
             self._track("answer", example.answer, line)
         if type(parsed) is dict:
+            self.objects += 1
             for name, value in parsed.items():
                 if value.__class__ is not list and value.__class__ is not dict:
                     self._track("answer." + name, value, line)
@@ -114,8 +116,9 @@ class Tracks:
             track.add(value, line)
 
     def alive(self, *, answers_only: bool = False) -> Iterator[tuple[str, Track]]:
+        """The labels by name; a whole answer is none where its fields are."""
         for name, track in self.tracks.items():
-            if track.alive and (not answers_only or name.startswith("answer")):
+            if track.alive and (not answers_only or name.startswith("answer")) and not (name == "answer" and self.objects):
                 yield name, track
 
 
