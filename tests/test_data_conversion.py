@@ -125,6 +125,7 @@ def test_strict_refuses_exactly_the_rows_that_would_lose_something(row, to):
         ),
         ([turn("user", "U")], "no-answer", "U", ""),
         ([turn("user", "U"), turn("user", "V"), turn("assistant", "A")], "order", "User: U\n\nUser: V", "A"),
+        ([turn("user", "U"), turn("assistant", "A"), turn("assistant", "B")], "order", "User: U\n\nAssistant: A", "B"),
         ([turn("user", "U", name="Zoë"), turn("assistant", "A")], "turn-key", "U", "A"),
         ([turn("user", "U"), {"role": "assistant", "content": None, "tool_calls": [1]}], "content", "U", ""),
     ],
@@ -133,6 +134,14 @@ def test_what_alpaca_cannot_say_is_warned_about_and_written_so(turns, kind, inst
     made, said = quietly([{"messages": turns}], "alpaca")
     assert made.rows == [{"instruction": instruction, "input": "", "output": output}]
     assert kind in {loss.kind for loss in made.losses} and f"{kind}: " in said[0] and "(1 row: 1)" in said[0]
+
+
+def test_what_sharegpt_cannot_say_is_warned_about():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}], "from": "model-7"}
+    made, said = quietly([{"messages": [turn("user", "U"), call], "conversations": "old"}], "sharegpt")
+    wrote = [{"from": "human", "value": "U"}, {"from": "gpt", "value": "", "tool_calls": [{"id": "1"}]}]
+    assert made.rows == [{"conversations": wrote}] and said
+    assert [loss.kind for loss in made.losses] == ["tool", "turn-key", "content", "column"]
 
 
 def test_a_column_whose_name_the_target_needs_is_named():
@@ -249,6 +258,12 @@ def test_rows_go_through_a_dataset_and_a_file_unchanged(tmp_path, format):
     assert from_dataset(to_dataset(rows)) == rows
     write_rows(tmp_path / "rows.jsonl", from_dataset(to_dataset(rows)))
     assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_content_that_is_null_beside_a_tool_call_comes_back_from_a_dataset():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    rows = [{"messages": [turn("user", "U"), call, turn("tool", "T"), turn("assistant", "A")]}]
+    assert from_dataset(to_dataset(rows)) == rows
 
 
 def test_what_a_dataset_cannot_hold_is_said():

@@ -119,7 +119,9 @@ def test_broken_list_is_named_with_its_line_and_says_that_reading_ended(tmp_path
     assert place in str(fault(path)) and said in str(fault(path))
 
 
-def test_elements_of_a_list_that_are_no_objects_are_reported_one_by_one(tmp_path):
+@pytest.mark.parametrize("size", [1, 2, 2**16])
+def test_elements_of_a_list_that_are_no_objects_are_reported_one_by_one(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("lorakit_helpers.data.strictjson.BLOCK", size)
     path = file(tmp_path, b'[{"a": 1}, 12, [{"a": 2}],\n"x", {"a": 3}]', "rows.json")
     problems = []
     assert read_rows(path, problems=problems) == [{"a": 1}, {"a": 3}]
