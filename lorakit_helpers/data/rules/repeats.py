@@ -3,6 +3,7 @@
 import random
 from array import array
 from collections.abc import Iterable
+from importlib import import_module
 
 from ..similarity import Sketches, diversity
 from .base import ERROR, WARNING, Example, Finding, Rule
@@ -134,6 +135,7 @@ class LowDiversity(Rule):
 
     def __init__(self):
         super().__init__()
+        import_module("sklearn.feature_extraction.text")  # needed at the end; loaded now, so that the rate is that of the work
         self.sample, self.random, self.seen = [], random.Random(0), 0
 
     def see(self, example: Example) -> None:
