@@ -60,10 +60,13 @@ def test_the_three_forms_say_the_same(report):
 
 
 def test_html_from_the_data_is_escaped(report):
-    made = lint([row("How?", "[<img src=x>")] * 2)
-    for one in (report, made):
+    attack = "<img src=x onerror=alert(1)>"
+    constant = lint([row(f"How {i}?", attack) for i in range(6)])
+    broken = lint([*(row(f"How {i}?", '{"n": 1}') for i in range(6)), row("How?", attack)])
+    assert attack in constant.found("constant-answer")[0].message and attack in broken.found("broken-json")[0].examples
+    for one in (report, constant, broken):
         assert set(Page(one.html()).tags) <= {"p", "br", "table", "thead", "tbody", "tr", "th", "td", "b", "code"}
-    assert "<|im_end|>" in Page(report.html()).text
+    assert "<|im_end|>" in Page(report.html()).text and attack in Page(constant.html()).text
 
 
 def test_errors_come_before_warnings_and_alone_decide(report):
