@@ -203,21 +203,31 @@ def build_trainer(model, tokenizer, tickets: list[Ticket], recipe: Recipe, outpu
     datasets.disable_progress_bars()
     dataset = datasets.Dataset.from_list([to_conversation(ticket) for ticket in tickets])
     trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=dataset, args=SFTConfig(**arguments))
-    check_labels(trainer, tokenizer)
+    check_labels(trainer, tokenizer, rows=len(tickets))
     return trainer
 
 
-def check_labels(trainer, tokenizer) -> dict:
+def check_labels(trainer, tokenizer, rows: int | None = None) -> dict:
     """Look at one real training batch: the prompt must be masked and the end of the answer trained.
+
+    Args:
+        trainer: trl's ``SFTTrainer``, its data set tokenized.
+        tokenizer: the one whose end-of-turn token must be learned.
+        rows: how many rows it was given; trl drops, without a word, those whose answer is cut off whole.
 
     Returns:
         ``{"tokens": …, "trained_tokens": …}`` of the batch, padding not counted.
 
     Raises:
-        LorakitError: when nothing is trained, everything is, or the end-of-turn token is not.
+        LorakitError: when rows were dropped, nothing is trained, everything is, or the end-of-turn token is not.
     """
-    rows = [trainer.train_dataset[i] for i in range(min(4, len(trainer.train_dataset)))]
-    batch = trainer.data_collator(rows)
+    left = len(trainer.train_dataset)
+    if not left or left < (rows or 0):
+        raise LorakitError(
+            "training rows", got=f"{left} left" + (f" of {rows}" if rows else "") + ", the others' answers were cut off whole",
+            expected="every row", do=f"Raise max_length above {trainer.args.max_length} tokens, or leave long rows out.",
+        )  # fmt: skip
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(min(4, left))])
     labels, used = batch["labels"], batch["attention_mask"].bool()
     trained = labels != -100
     tokens, n = int(used.sum()), int(trained.sum())

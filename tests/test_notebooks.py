@@ -100,8 +100,10 @@ def nbval(paths, home, folder, *options):
 def failing_cells(report: str) -> str:
     """Name and difference of each failing cell of an nbval report, without colours, pictures and source code."""
     plain = re.sub(r"[A-Za-z0-9+/=]{40,}", "[base64]", re.sub(r"\x1b\[[\d;]*m", "", report))
-    heads = list(re.finditer(r"^_{3,} (\S.*Cell \d+) _{3,}$", plain, re.M))
-    ends = [head.start() for head in heads[1:]] + [plain.find("\n====", heads[-1].end()) if heads else 0]
+    heads = list(re.finditer(r"^_+ (\S.*Cell \d+) _+$", plain, re.M))
+    if not heads:
+        return ""
+    ends = [head.start() for head in heads[1:]] + [plain.find("\n====", heads[-1].end())]
     bodies = [plain[head.end() : end].rpartition("\nTraceback:")[2].strip() for head, end in zip(heads, ends, strict=True)]
     cells = [f"{head[1].rpartition('/')[2]}\n{body[:1500]}" for head, body in zip(heads, bodies, strict=True)]
     return "\n\n".join(cells)

@@ -207,8 +207,8 @@ def test_a_mask_that_trains_nothing_or_never_stops_is_refused(tiny, tmp_path):
         from lorakit_helpers.recipes import Recipe
         from lorakit_helpers.tickets import load_split
         from lorakit_helpers.training import build_trainer, load_plain
-        rows = load_split("train")[:4]
-        for limit in (512, 60):  # 60 tokens cut the answers' ends off
+        rows = [t for t in load_split("train") if 12 <= len(t.ticket.split()) <= 16][:4]
+        for limit in (512, 60, 20):  # 60 tokens cut the answers' ends off, 20 leave no answer at all
             recipe = Recipe(r=2, lora_alpha=2, max_length=limit)
             model, tokenizer = load_plain(sys.argv[1], recipe)
             try:
@@ -219,7 +219,8 @@ def test_a_mask_that_trains_nothing_or_never_stops_is_refused(tiny, tmp_path):
         """,
         tiny, tmp_path,
     ).strip().splitlines()  # fmt: skip
-    assert out[-2] == "fine" and "loss mask" in out[-1] and "max_length" in out[-1]
+    assert out[-3] == "fine" and "loss mask" in out[-2] and "max_length" in out[-2]
+    assert "0 left of 4" in out[-1] and "max_length" in out[-1]
 
 
 def test_a_target_the_model_lacks_is_named_with_the_nearest(tiny):
