@@ -19,9 +19,9 @@ class Lesson:
 LESSONS = (
     Lesson("00_start_here", "Check-up, map, first look at the base model", 1),
     Lesson("01_prompt_rag_or_finetune", "Prompting, RAG or fine-tuning, measured on the same questions", 8),
-    Lesson("02_vram_math", "Where the memory goes", 3),
-    Lesson("03_low_rank_and_lora", "LoRA by hand, equal to peft", 3),
-    Lesson("04_quantization_and_qlora", "NF4 by hand, equal to bitsandbytes", 3),
+    Lesson("02_vram_math", "Where the memory goes", 1),
+    Lesson("03_low_rank_and_lora", "LoRA by hand, equal to peft", 2),
+    Lesson("04_quantization_and_qlora", "NF4 by hand, equal to bitsandbytes", 1),
     Lesson("05_prepare_your_dataset", "Formats, linting, splits", 8),
     Lesson("06_chat_templates_and_lengths", "Templates, masks, lengths", 8),
     Lesson("07_train_with_qlora", "Train the ticket adapter, before and after", 14),
