@@ -57,7 +57,9 @@ class Case:
 RANKS = """
 from lorakit_helpers.lowrank import decompose
 from lorakit_helpers.plots.lowrank import describe_compression
-def wanted(c): return f"{c['matrix']}: {describe_compression(decompose(MATRICES[c['matrix']]), c['rank'])}"
+def wanted(c):
+    matrix = MATRICES[c["matrix"]]
+    return f"{c['matrix']}: {describe_compression(decompose(matrix), c['rank'])}"
 """
 CASES = [
     Case("02_vram_math.ipynb", "panel", """
