@@ -9,8 +9,8 @@ from .errors import LorakitError
 from .tickets import KEYS, SYSTEM_PROMPT, Ticket, answer_text, parse_answer, to_conversation, to_messages
 
 __all__ = [
-    "CompletionLoss", "Difference", "Metric", "TicketScores", "before_after_table", "compare", "completion_loss",
-    "evaluate_tickets", "generate", "mean_metric", "score_tickets", "verdict",
+    "CompletionLoss", "Difference", "Metric", "TicketScores", "before_after_table", "check_one_each", "compare",
+    "completion_loss", "evaluate_tickets", "generate", "mean_metric", "score_tickets", "verdict",
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
@@ -145,11 +145,7 @@ def score_tickets(outputs: list[str], tickets: list[Ticket], *, seconds: float |
     Raises:
         LorakitError: when the two lists differ in length or are empty.
     """
-    if len(outputs) != len(tickets) or not tickets:
-        raise LorakitError(
-            "outputs and tickets", got=f"{len(outputs)} outputs for {len(tickets)} tickets",
-            expected="one output per ticket, at least one", do="Score the outputs of the same split, in its order.",
-        )  # fmt: skip
+    check_one_each(outputs, tickets, "ticket")
     parsed = [parse_answer(text) for text in outputs]
     answers, reasons = [a for a, _ in parsed], tuple(reason for _, reason in parsed)
     correct = {
@@ -166,6 +162,15 @@ def score_tickets(outputs: list[str], tickets: list[Ticket], *, seconds: float |
         guess = np.array([a[key] if a else "(invalid)" for a in answers])
         metrics[f"{key} F1"] = _macro_f1(f"{key} F1", truth, guess)
     return TicketScores(metrics, tuple(outputs), reasons, correct, seconds)
+
+
+def check_one_each(outputs: list[str], rows: list, noun: str) -> None:
+    """Raise a LorakitError unless there is one output for each row, and at least one; ``noun`` is what a row is called."""
+    if len(outputs) != len(rows) or not rows:
+        raise LorakitError(
+            f"outputs and {noun}s", got=f"{len(outputs)} outputs for {len(rows)} {noun}s",
+            expected=f"one output per {noun}, at least one", do="Score the outputs of the same split, in its order.",
+        )  # fmt: skip
 
 
 def _bootstrap(data, statistic, **options):

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from .errors import LorakitError
-from .evaluation import Metric, mean_metric
+from .evaluation import Metric, check_one_each, mean_metric
 from .facts import FactCheck, check_facts
 from .files import project_root
 from .rows import load_rows
@@ -213,11 +212,7 @@ def score_rewritings(outputs: list[str], pairs: list[Pair]) -> StyleScores:
     Raises:
         LorakitError: when the two lists differ in length or are empty.
     """
-    if len(outputs) != len(pairs) or not pairs:
-        raise LorakitError(
-            "outputs and pairs", got=f"{len(outputs)} outputs for {len(pairs)} pairs",
-            expected="one output per pair, at least one", do="Score the outputs of the same split, in its order.",
-        )  # fmt: skip
+    check_one_each(outputs, pairs, "pair")
     scores = tuple(score_rewriting(pair.stiff, text) for pair, text in zip(pairs, outputs, strict=True))
     correct = {
         "all facts kept": np.array([not s.facts.lost for s in scores], dtype=float),

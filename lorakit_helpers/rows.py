@@ -78,11 +78,11 @@ def no_key_twice(pairs: list[tuple]) -> dict:
         Traceback (most recent call last):
         lorakit_helpers.rows.KeyTwiceError: a
     """
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise KeyTwiceError(name)
-    return dict(pairs)
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise KeyTwiceError(next(name for name in names if names.count(name) > 1))
+    return made
 
 
 def _parsed(raw: bytes, where: str):

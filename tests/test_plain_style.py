@@ -5,6 +5,8 @@ import socket
 
 import numpy as np
 import pytest
+from faulty_files import fault_of
+from faulty_files import write_lines as write
 
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.evaluation import compare
@@ -29,19 +31,8 @@ def row(identifier="p-1", **more) -> dict:
     return {"id": identifier, "stiff": STIFF, "plain": PLAIN} | more
 
 
-def write(path, *lines):
-    raw = [line if isinstance(line, bytes) else json.dumps(line, ensure_ascii=False).encode() for line in lines]
-    path.write_bytes(b"\n".join(raw) + b"\n")
-    return path
-
-
 def fault(path) -> str:
-    with pytest.raises(LorakitError) as caught:
-        load_pairs(path)
-    error = caught.value
-    assert str(path) in str(error) and "\n" not in str(error)
-    assert error.got and error.expected and error.do, "got, expected and a fix belong in every message"
-    return str(error)
+    return fault_of(load_pairs, path)
 
 
 def test_right_rows_come_back_as_json_reads_them(tmp_path):

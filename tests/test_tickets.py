@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from faulty_files import fault_of
+from faulty_files import write_lines as write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,19 +43,8 @@ def without(mapping: dict, key: str) -> dict:
     return {name: value for name, value in mapping.items() if name != key}
 
 
-def write(path, *lines):
-    raw = [line if isinstance(line, bytes) else json.dumps(line, ensure_ascii=False).encode() for line in lines]
-    path.write_bytes(b"\n".join(raw) + b"\n")
-    return path
-
-
 def fault(path) -> str:
-    with pytest.raises(LorakitError) as caught:
-        load_tickets(path)
-    error = caught.value
-    assert str(path) in str(error) and "\n" not in str(error)
-    assert error.got and error.expected and error.do, "got, expected and a fix belong in every message"
-    return str(error)
+    return fault_of(load_tickets, path)
 
 
 def test_right_rows_come_back_as_json_reads_them(tmp_path):

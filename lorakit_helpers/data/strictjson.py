@@ -4,6 +4,7 @@ import codecs
 import json
 
 from ..errors import LorakitError
+from ..rows import KeyTwiceError, no_key_twice
 
 __all__ = ["DECODER", "MAX_ROW_BYTES", "Window", "fault", "json_fault", "too_long"]
 
@@ -12,23 +13,11 @@ MAX_ROW_BYTES = 16 * 2**20
 BLOCK = 2**16
 
 
-class _KeyTwiceError(ValueError):
-    """A JSON object names a key twice; json alone would keep the last one silently."""
-
-
-def _no_key_twice(pairs: list[tuple]) -> dict:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _KeyTwiceError(next(name for name in names if names.count(name) > 1))
-    return made
-
-
 def _no_nan(word: str):
     raise ValueError(f"{word} is not JSON")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_nan)
+DECODER = json.JSONDecoder(object_pairs_hook=no_key_twice, parse_constant=_no_nan)
 
 
 def fault(where: str, got: str, expected: str, do: str) -> LorakitError:
@@ -41,7 +30,7 @@ def too_long(where: str) -> LorakitError:
 
 
 def json_fault(where: str, error: Exception, column: int | None = None) -> LorakitError:
-    if isinstance(error, _KeyTwiceError):
+    if isinstance(error, KeyTwiceError):
         return fault(f"{where}, {error}", "the key twice", "once", "Remove one of them.")
     if isinstance(error, RecursionError):
         return fault(where, "brackets nested too deeply", "a plain object", "Flatten the row.")

@@ -12,8 +12,6 @@ from .shape import ModelShape
 
 __all__ = ["Record", "build", "optimizer", "peak_on_cpu", "peak_on_gpu", "step"]
 
-PHASES = ("forward", "loss", "backward", "optimizer step")
-
 
 @dataclass
 class Record:

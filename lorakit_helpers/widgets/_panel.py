@@ -13,6 +13,13 @@ class Panel:
 
         display(self.widget)
 
+    def _to_start(self) -> None:
+        """Give the controls the values in ``_start``, without a redraw for each (``_quiet`` holds them back)."""
+        self._quiet = True
+        for name, value in self._start.items():
+            self.controls[name].value = value
+        self._quiet = False
+
     def _tell(self, sentence: str, picture: bytes) -> None:
         """Show a picture with its sentence, the sentence last: it is the sign that the redraw has settled."""
         self.image.value = picture

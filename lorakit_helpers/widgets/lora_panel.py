@@ -122,10 +122,8 @@ class LoRAPanel(Panel):
 
     def restore(self) -> None:
         """All controls as at the start, no toy runs."""
-        self._quiet = True
-        for name, value in self._start.items():
-            self.controls[name].value = value
-        self._quiet, self.runs = False, []
+        self._to_start()
+        self.runs = []
         self.toy.value = status("Toy layer: not trained yet.")
         self._redraw_toy()
         self.draw()

@@ -90,8 +90,5 @@ class QuantizationPanel(Panel):
         return self._picture.png()
 
     def _reset(self):
-        self._quiet = True
-        for name, value in self._start.items():
-            self._inputs[name].value = value
-        self._quiet = False
+        self._to_start()
         self.run()
