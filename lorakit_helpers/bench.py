@@ -60,17 +60,17 @@ def measure_engine(engine: str, rows: int, *, library_defaults: bool = False) ->
     """
     from .models import base_model
     from .profiles import PROFILES
-    from .tickets import answer_text, load_split
+    from .tickets import answer_text, load_split, to_conversation
     from .training import train
 
     recipe = PROFILES["cpu"].recipe.but(logging_steps=1, save_steps=10_000, warmup_steps=2)
     if library_defaults:
         recipe = recipe.but(attn_implementation=None, group_by_length=False)
     tickets = load_split("train")[:rows]
-    clock = []
+    conversations, clock = [to_conversation(ticket) for ticket in tickets], []
     with tempfile.TemporaryDirectory() as scratch:
         run = train(
-            recipe, tickets, base_model(log=lambda _: None).path, engine=engine, output_dir=scratch,
+            recipe, conversations, base_model(log=lambda _: None).path, engine=engine, output_dir=scratch,
             resume=False, listeners=[lambda log: clock.append((log.step, time.perf_counter()))],
         )  # fmt: skip
     ends = {}

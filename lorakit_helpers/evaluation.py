@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from .errors import LorakitError
-from .tickets import KEYS, SYSTEM_PROMPT, Ticket, answer_text, parse_answer, to_conversation, to_messages
+from .tickets import KEYS, SYSTEM_PROMPT, Ticket, parse_answer, to_messages
 
 __all__ = [
     "CompletionLoss", "Difference", "Metric", "TicketScores", "before_after_table", "check_one_each", "compare",
-    "completion_loss", "evaluate_tickets", "generate", "mean_metric", "score_tickets", "verdict",
+    "completion_loss", "evaluate_tickets", "generate", "mean_metric", "paired_difference", "score_tickets", "verdict",
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
@@ -230,14 +230,16 @@ def _macro_f1(name: str, truth: np.ndarray, guess: np.ndarray) -> Metric:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference ``after - before`` on the same tickets.
+    """A paired difference ``after - before`` on the same rows (tickets, questions).
 
     Attributes:
         name: the metric.
-        before, after, difference: proportions, 0 to 1.
-        low, high: 95 % interval of the difference, by resampling tickets (paired bootstrap).
-        p_value: exact McNemar test on the tickets only one of the two got right.
-        n: tickets.
+        before, after, difference: means; shares from 0 to 1 unless the metric has a unit.
+        low, high: 95 % interval of the difference, by resampling rows (paired bootstrap).
+        p_value: exact sign test on the rows where the two differ; for right and wrong that is McNemar's exact test.
+        n: rows.
+        unit: what a figure that is no share counts, for example ``"nats per token"``.
+        lower_is_better: true of a loss, or of extra keys.
     """
 
     name: str
@@ -248,8 +250,15 @@ class Difference:
     high: float
     p_value: float
     n: int
+    unit: str = ""
+    lower_is_better: bool = False
 
     def __str__(self):
+        if self.unit:
+            return (
+                f"{self.name}: {self.before:.3f} -> {self.after:.3f} {self.unit}, "
+                f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+            )
         return (
             f"{self.name}: {self.before:.1%} -> {self.after:.1%}, "
             f"{100 * self.difference:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
@@ -259,16 +268,25 @@ class Difference:
         return asdict(self)
 
 
-def compare(before: TicketScores, after: TicketScores, metric: str = "exact match") -> Difference:
-    """The paired difference of one per-ticket metric between two models on the same tickets."""
-    if metric not in before.correct:
+def paired_difference(name: str, before, after, *, unit: str = "", lower_is_better: bool = False) -> Difference:
+    """The paired difference of one figure per row between two models on the same rows.
+
+    Args:
+        name: of the metric.
+        before, after: one figure per row, in the same order.
+        unit, lower_is_better: see :class:`Difference`.
+
+    Raises:
+        LorakitError: when the two differ in length or are empty.
+
+    Example:
+        >>> print(paired_difference("exact match", [0.0] * 8, [1.0] * 6 + [0.0] * 2))
+        exact match: 0.0% -> 75.0%, +75.0 points [+37.5, +100.0]
+    """
+    a, b = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    if len(a) != len(b) or not len(a):
         raise LorakitError(
-            "metric", got=repr(metric), expected="one of " + ", ".join(before.correct), do="Choose one of these."
-        )
-    a, b = before.correct[metric], after.correct[metric]
-    if len(a) != len(b):
-        raise LorakitError(
-            "paired comparison", got=f"{len(a)} and {len(b)} tickets", expected="the same tickets in both",
+            "paired comparison", got=f"{len(a)} and {len(b)} rows", expected="the same rows in both, at least one",
             do="Evaluate both models on the same list.",
         )  # fmt: skip
     from scipy.stats import binomtest
@@ -279,25 +297,36 @@ def compare(before: TicketScores, after: TicketScores, metric: str = "exact matc
         low, high = _bootstrap((changed,), np.mean)
     won, lost = int((changed > 0).sum()), int((changed < 0).sum())
     p_value = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
-    return Difference(metric, float(a.mean()), float(b.mean()), float(changed.mean()), low, high, p_value, len(a))
+    return Difference(
+        name, float(a.mean()), float(b.mean()), float(changed.mean()), low, high, p_value, len(a), unit, lower_is_better
+    )
+
+
+def compare(before: TicketScores, after: TicketScores, metric: str = "exact match") -> Difference:
+    """The paired difference of one per-ticket metric between two models on the same tickets."""
+    if metric not in before.correct:
+        raise LorakitError(
+            "metric", got=repr(metric), expected="one of " + ", ".join(before.correct), do="Choose one of these."
+        )
+    return paired_difference(metric, before.correct[metric], after.correct[metric], lower_is_better=metric == "extra keys")
 
 
 def verdict(difference: Difference) -> str:
     """The difference in plain words; it says so when there is no evidence of improvement.
 
-    "Better" needs both the interval above zero and p < 0.05; on a handful of tickets the interval alone is not
+    "Better" needs both the interval above zero and p < 0.05; on a handful of rows the interval alone is not
     to be trusted.
     """
     d = difference
-    sign = -1 if d.name == "extra keys" else 1  # fewer of them is better
+    sign = -1 if d.lower_is_better else 1
     low, high = sorted((sign * d.low, sign * d.high))
     if low > 0 and d.p_value < 1 - CONFIDENCE:
         word = "Better"
     elif high < 0 and d.p_value < 1 - CONFIDENCE:
         word = "Worse"
     else:
-        return f"No evidence of improvement: {d} on {d.n} tickets, p = {d.p_value:.2g}."
-    return f"{word}: {d} on {d.n} tickets, p = {d.p_value:.2g}."
+        return f"No evidence of improvement: {d} on {d.n} rows, p = {d.p_value:.2g}."
+    return f"{word}: {d} on {d.n} rows, p = {d.p_value:.2g}."
 
 
 def before_after_table(before: TicketScores, after: TicketScores) -> str:
@@ -320,10 +349,12 @@ class CompletionLoss:
     Attributes:
         loss: the mean over all answer tokens.
         tokens: how many there are.
+        per_row: each row's own mean, in the order given, for paired comparison.
     """
 
     loss: float
     tokens: int
+    per_row: np.ndarray = field(repr=False)
 
     @property
     def perplexity(self) -> float:
@@ -334,22 +365,28 @@ class CompletionLoss:
         return f"loss {self.loss:.3f} nats per answer token, perplexity {self.perplexity:.2f} ({self.tokens} tokens)"
 
 
-def completion_loss(model, tokenizer, tickets: list[Ticket], *, batch_size: int = 8) -> CompletionLoss:
-    """Loss on the answers only: the prompt's tokens are context, never targets."""
+def completion_loss(model, tokenizer, rows: list[dict], *, batch_size: int = 8) -> CompletionLoss:
+    """Loss on the answers only: the prompt's tokens are context, never targets.
+
+    Args:
+        rows: ``{"prompt": messages, "completion": [one assistant message]}``, as for training.
+        batch_size: rows read at once.
+
+    Raises:
+        LorakitError: when there are no rows.
+    """
     import torch
 
-    rows = []
-    for ticket in tickets:
-        turn = to_conversation(ticket)
-        prompt = tokenizer.apply_chat_template(turn["prompt"], tokenize=False, add_generation_prompt=True)
-        ids = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in (prompt, answer_text(ticket.answer))]
-        rows.append((ids[0], [*ids[1], tokenizer.eos_token_id]))
-    rows.sort(key=lambda row: len(row[0]) + len(row[1]))
-    total, count, training = 0.0, 0, model.training
+    if not rows:
+        raise LorakitError("rows to measure the loss on", got="none", expected="at least one", do="Load a split first.")
+    parts = [_answer_ids(tokenizer, row) for row in rows]
+    order = sorted(range(len(parts)), key=lambda i: len(parts[i][0]) + len(parts[i][1]))
+    total, count, training, per_row = 0.0, 0, model.training, np.zeros(len(parts))
     model.eval()
     try:
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
+        for start in range(0, len(order), batch_size):
+            chosen_rows = order[start : start + batch_size]
+            part = [parts[i] for i in chosen_rows]
             width = max(len(p) + len(c) for p, c in part)
             ids = torch.full((len(part), width), tokenizer.pad_token_id)
             labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
@@ -362,8 +399,17 @@ def completion_loss(model, tokenizer, tickets: list[Ticket], *, batch_size: int 
             chosen = labels[:, 1:] != -100
             wanted = labels[:, 1:][chosen].to(model.device)
             scores = logits[:, :-1][chosen.to(model.device)].float()
-            total += torch.nn.functional.cross_entropy(scores, wanted, reduction="sum").item()
-            count += int(chosen.sum())
+            losses = torch.nn.functional.cross_entropy(scores, wanted, reduction="none").cpu()
+            total, count = total + losses.sum().item(), count + len(losses)
+            for i, own in zip(chosen_rows, losses.split(chosen.sum(1).tolist()), strict=True):
+                per_row[i] = own.mean().item()
     finally:
         model.train(training)
-    return CompletionLoss(total / count, count)
+    return CompletionLoss(total / count, count, per_row)
+
+
+def _answer_ids(tokenizer, row: dict) -> tuple[list[int], list[int]]:
+    """Token ids of a row's prompt, and of its answer with the end-of-turn token."""
+    prompt = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+    ids = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in (prompt, row["completion"][0]["content"])]
+    return ids[0], [*ids[1], tokenizer.eos_token_id]

@@ -16,12 +16,11 @@ from pathlib import Path
 from .errors import LorakitError, did_you_mean
 from .files import atomic_write_text, fingerprint, need_space
 from .recipes import Recipe
-from .tickets import Ticket, to_conversation
 
 __all__ = [
     "ENGINES", "TrainingLog", "TrainingRun", "build_trainer", "check_labels", "check_targets", "guard_model",
     "guard_versions", "last_checkpoint", "load_plain", "load_unsloth", "peak_memory_gib", "run_folder",
-    "sft_arguments", "train", "unpack_on_cpu",
+    "save_adapter", "sft_arguments", "train", "unpack_on_cpu",
 ]  # fmt: skip
 
 ENGINES = ("unsloth", "plain")
@@ -189,8 +188,8 @@ def load_plain(path: str, recipe: Recipe):
     return model, tokenizer
 
 
-def build_trainer(model, tokenizer, tickets: list[Ticket], recipe: Recipe, output_dir, engine: str = "unsloth"):
-    """trl's ``SFTTrainer`` on tickets, with its labels checked before anything is trained."""
+def build_trainer(model, tokenizer, rows: list[dict], recipe: Recipe, output_dir, engine: str = "unsloth"):
+    """trl's ``SFTTrainer`` on rows of prompt and completion, with its labels checked before anything is trained."""
     import datasets
     from trl import SFTConfig, SFTTrainer
 
@@ -201,9 +200,9 @@ def build_trainer(model, tokenizer, tickets: list[Ticket], recipe: Recipe, outpu
     if detect().device == "cpu" and "8bit" in recipe.optim:
         arguments["optim"] = "adamw_torch_fused"  # 8-bit AdamW has GPU kernels only
     datasets.disable_progress_bars()
-    dataset = datasets.Dataset.from_list([to_conversation(ticket) for ticket in tickets])
+    dataset = datasets.Dataset.from_list(rows)
     trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=dataset, args=SFTConfig(**arguments))
-    check_labels(trainer, tokenizer, rows=len(tickets))
+    check_labels(trainer, tokenizer, rows=len(rows))
     return trainer
 
 
@@ -333,21 +332,28 @@ class TrainingRun:
     recipe: Recipe
     engine: str
     resumed_from: int = 0
+    key: str = ""
 
     def save(self, folder) -> Path:
         """Write adapter, tokenizer and recipe to ``folder``, whole or not at all."""
-        return save_adapter(self.model, self.tokenizer, folder, recipe=self.recipe, log=self.log)
+        return save_adapter(self.model, self.tokenizer, folder, recipe=self.recipe, log=self.log, key=self.key)
 
 
-def save_adapter(model, tokenizer, folder, *, recipe: Recipe | None = None, log: TrainingLog | None = None) -> Path:
-    """``save_pretrained`` of adapter and tokenizer, atomically, with the recipe and log beside them."""
+def save_adapter(
+    model, tokenizer, folder, *, recipe: Recipe | None = None, log: TrainingLog | None = None, key: str | None = None
+) -> Path:
+    """``save_pretrained`` of adapter and tokenizer, atomically, with the recipe and log beside them.
+
+    Args:
+        key: fingerprint of all that was trained, the name of :func:`run_folder`; by it a later run knows this adapter.
+    """
     from .files import atomic_folder
 
     folder = Path(folder)
     with atomic_folder(folder) as new:
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        facts = {"recipe": recipe.to_dict() if recipe else None, "log": log.to_dict() if log else None}
+        facts = {"recipe": recipe.to_dict() if recipe else None, "log": log.to_dict() if log else None, "key": key}
         atomic_write_text(new / "lorakit_run.json", json.dumps(facts, indent=1))
     return folder
 
@@ -367,14 +373,14 @@ def last_checkpoint(folder) -> Path | None:
     return max(found)[1] if found else None
 
 
-def run_folder(output_dir, recipe: Recipe, tickets: list[Ticket], base: str, engine: str = "unsloth") -> Path:
+def run_folder(output_dir, recipe: Recipe, rows: list[dict], base: str, engine: str = "unsloth") -> Path:
     """Where a run's checkpoints go: named after all that is trained, so that a changed run never resumes an old one."""
-    plan = {"recipe": recipe.to_dict(), "data": [[t.ticket, t.answer] for t in tickets], "base": base, "engine": engine}
+    plan = {"recipe": recipe.to_dict(), "data": rows, "base": base, "engine": engine}
     return Path(output_dir) / fingerprint(plan)
 
 
 def train(
-    recipe: Recipe, tickets: list[Ticket], base: str, *, engine: str = "unsloth", output_dir, resume: bool = True, listeners=()
+    recipe: Recipe, rows: list[dict], base: str, *, engine: str = "unsloth", output_dir, resume: bool = True, listeners=()
 ) -> TrainingRun:
     """Train a new adapter, or go on where a killed run of the same recipe, data, base and engine stopped.
 
@@ -382,7 +388,7 @@ def train(
 
     Args:
         recipe: hyperparameters.
-        tickets: training rows.
+        rows: training rows in trl's conversational prompt-completion form, ``{"prompt": messages, "completion": messages}``.
         base: folder or Hub name of the base model.
         engine: ``"unsloth"`` or ``"plain"``.
         output_dir: checkpoints go to a subfolder named after what is trained, so different runs never mix.
@@ -396,12 +402,12 @@ def train(
         raise LorakitError("engine", got=repr(engine), expected=" or ".join(ENGINES), do="Use engine='unsloth'.")
     from peft.helpers import disable_input_dtype_casting
 
-    if not tickets:
-        raise LorakitError("training data", got="no tickets", expected="at least one", do="Load a split first.")
-    folder = run_folder(output_dir, recipe, tickets, base, engine)
+    if not rows:
+        raise LorakitError("training data", got="no rows", expected="at least one", do="Load a split first.")
+    folder = run_folder(output_dir, recipe, rows, base, engine)
     need_space(folder, 0.5, "checkpoints")
     model, tokenizer = {"unsloth": load_unsloth, "plain": load_plain}[engine](base, recipe)
-    trainer = build_trainer(model, tokenizer, tickets, recipe, folder, engine)
+    trainer = build_trainer(model, tokenizer, rows, recipe, folder, engine)
     log = TrainingLog(listeners=list(listeners)).attach(trainer)
     once = disable_input_dtype_casting(model) if engine == "unsloth" else nullcontext()
     checkpoint = last_checkpoint(folder) if resume else None
@@ -410,4 +416,5 @@ def train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     gc.collect()
     shutil.rmtree(folder, ignore_errors=True)  # the checkpoints of a finished run have done their work
-    return TrainingRun(model, tokenizer, log, recipe, engine, int(checkpoint.name.split("-")[1]) if checkpoint else 0)
+    resumed_from = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    return TrainingRun(model, tokenizer, log, recipe, engine, resumed_from, folder.name)

@@ -19,10 +19,11 @@ from lorakit_helpers.evaluation import (
     before_after_table,
     compare,
     evaluate_tickets,
+    paired_difference,
     score_tickets,
     verdict,
 )
-from lorakit_helpers.tickets import INTENTS, KEYS, URGENCIES, Ticket
+from lorakit_helpers.tickets import INTENTS, KEYS, URGENCIES, Ticket, load_split, to_conversation
 
 QUICK = pytest.mark.usefixtures("few_resamples")
 WRONG = "I would rather chat."
@@ -249,7 +250,7 @@ def test_better_needs_both_the_interval_and_the_p_value(low, p):
 @QUICK
 def test_verdict_carries_figures_tickets_and_p_value():
     text = verdict(compare(scores_with([0] * 40), scores_with([1] * 30 + [0] * 10)))
-    assert "0.0% -> 75.0%" in text and "+75.0 points" in text and "40 tickets" in text and "p = " in text
+    assert "0.0% -> 75.0%" in text and "+75.0 points" in text and "40 rows" in text and "p = " in text
 
 
 @QUICK
@@ -262,7 +263,7 @@ def test_unknown_metric_is_named_with_the_known_ones():
 
 @QUICK
 def test_different_numbers_of_tickets_are_not_compared():
-    with pytest.raises(LorakitError, match="2 and 3 tickets"):
+    with pytest.raises(LorakitError, match="2 and 3 rows"):
         compare(scores_with([0, 1]), scores_with([0, 1, 1]))
 
 
@@ -279,8 +280,43 @@ def test_table_has_a_row_for_each_metric_and_a_difference_where_it_is_paired():
 
 @QUICK
 def test_perplexity_is_e_to_the_loss():
-    assert CompletionLoss(0.7, 10).perplexity == pytest.approx(math.e**0.7)
-    assert "nats per answer token" in str(CompletionLoss(0.7, 10)) and "10 tokens" in str(CompletionLoss(0.7, 10))
+    loss = CompletionLoss(0.7, 10, np.array([0.7]))
+    assert loss.perplexity == pytest.approx(math.e**0.7)
+    assert "nats per answer token" in str(loss) and "10 tokens" in str(loss)
+
+
+@QUICK
+def test_completion_loss_is_that_of_transformers_row_by_row_whatever_the_batch(tiny):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from lorakit_helpers.evaluation import completion_loss
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny).eval(), AutoTokenizer.from_pretrained(tiny)
+    rows = [to_conversation(t) for t in load_split("validation")[:7]]
+    want, tokens = [], []
+    for row in rows:
+        text = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False).removesuffix("\n")
+        start = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+        ids, skip = tokenizer(text, return_tensors="pt")["input_ids"], len(tokenizer(start)["input_ids"])
+        labels = torch.cat([torch.full((1, skip), -100), ids[:, skip:]], 1)
+        want.append(model(input_ids=ids, labels=labels).loss.item())
+        tokens.append(ids.shape[1] - skip)
+    for batch_size in (1, 4):
+        got = completion_loss(model, tokenizer, rows, batch_size=batch_size)
+        assert got.per_row == pytest.approx(want, rel=1e-4) and got.tokens == sum(tokens)
+        assert got.loss == pytest.approx(np.average(want, weights=tokens), rel=1e-4)
+
+
+@QUICK
+def test_a_paired_loss_that_fell_is_better_and_one_that_rose_is_worse():
+    rng = np.random.default_rng(0)
+    before = rng.uniform(1, 2, 40)
+    after = before - rng.uniform(0.1, 0.2, 40)
+    options = {"unit": "nats per token", "lower_is_better": True}
+    assert verdict(paired_difference("loss", before, after, **options)).startswith("Better: loss: ")
+    assert verdict(paired_difference("loss", after, before, **options)).startswith("Worse:")
+    assert "nats per token" in str(paired_difference("loss", before, after, **options))
 
 
 @QUICK

@@ -31,12 +31,12 @@ def child(code: str, *arguments, expect=0) -> str:
 RUN = """
 import json, sys
 from lorakit_helpers.recipes import Recipe
-from lorakit_helpers.tickets import load_split
+from lorakit_helpers.tickets import load_split, to_conversation
 from lorakit_helpers.training import train
 base, out, engine, steps = sys.argv[1:5]
 recipe = Recipe(r=4, lora_alpha=8, learning_rate=1e-3, max_steps=int(steps), warmup_steps=1, per_device_train_batch_size=2,
                 logging_steps=1, save_steps=2, attn_implementation="eager", seed=int(sys.argv[5]) if len(sys.argv) > 5 else 42)
-run = train(recipe, load_split("train")[:16], base, engine=engine, output_dir=out)
+run = train(recipe, [to_conversation(t) for t in load_split("train")[:16]], base, engine=engine, output_dir=out)
 print("RESULT" + json.dumps({"losses": run.log.losses, "steps": run.log.steps, "resumed": run.resumed_from,
                              "tokens": run.log.tokens}))
 """
@@ -163,11 +163,12 @@ def test_8_bit_adamw_is_replaced_where_there_is_no_gpu(tiny, tmp_path, train_row
         """
         import sys
         from lorakit_helpers.recipes import Recipe
-        from lorakit_helpers.tickets import load_split
+        from lorakit_helpers.tickets import load_split, to_conversation
         from lorakit_helpers.training import build_trainer, load_plain
         recipe = Recipe(r=2, lora_alpha=2, optim="adamw_8bit")
         model, tokenizer = load_plain(sys.argv[1], recipe)
-        trainer = build_trainer(model, tokenizer, load_split("train")[:4], recipe, sys.argv[2], "plain")
+        rows = [to_conversation(ticket) for ticket in load_split("train")[:4]]
+        trainer = build_trainer(model, tokenizer, rows, recipe, sys.argv[2], "plain")
         print(trainer.args.optim)
         """,
         tiny, tmp_path,
@@ -178,13 +179,13 @@ def test_8_bit_adamw_is_replaced_where_there_is_no_gpu(tiny, tmp_path, train_row
 MASK = """
 import json, sys
 from lorakit_helpers.recipes import Recipe
-from lorakit_helpers.tickets import answer_text, load_split
+from lorakit_helpers.tickets import answer_text, load_split, to_conversation
 from lorakit_helpers.training import build_trainer, load_plain, load_unsloth
 base, out, engine = sys.argv[1:4]
 recipe = Recipe(r=2, lora_alpha=2)
 model, tokenizer = {"plain": load_plain, "unsloth": load_unsloth}[engine](base, recipe)
 tickets = load_split("train")[:8]
-trainer = build_trainer(model, tokenizer, tickets, recipe, out, engine)
+trainer = build_trainer(model, tokenizer, [to_conversation(t) for t in tickets], recipe, out, engine)
 batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
 texts = [tokenizer.decode(row[row != -100]) for row in batch["labels"]]
 print("RESULT" + json.dumps({"got": texts, "want": [answer_text(t.answer) + "<|im_end|>\\n" for t in tickets]}))
@@ -205,9 +206,9 @@ def test_a_mask_that_trains_nothing_or_never_stops_is_refused(tiny, tmp_path):
         import sys
         from lorakit_helpers.errors import LorakitError
         from lorakit_helpers.recipes import Recipe
-        from lorakit_helpers.tickets import load_split
+        from lorakit_helpers.tickets import load_split, to_conversation
         from lorakit_helpers.training import build_trainer, load_plain
-        rows = [t for t in load_split("train") if 12 <= len(t.ticket.split()) <= 16][:4]
+        rows = [to_conversation(t) for t in load_split("train") if 12 <= len(t.ticket.split()) <= 16][:4]
         for limit in (512, 60, 20):  # 60 tokens cut the answers' ends off, 20 leave no answer at all
             recipe = Recipe(r=2, lora_alpha=2, max_length=limit)
             model, tokenizer = load_plain(sys.argv[1], recipe)
