@@ -92,10 +92,11 @@ def _run(options) -> int:
 
     from .course import find_notebooks, run_notebook
     from .hardware import current_profile
+    from .lessons import running_order
     from .models import base_model
 
     choice = current_profile(options.profile)
-    notebooks = find_notebooks(options.notebooks)
+    notebooks = running_order(find_notebooks(options.notebooks))
     print(f"{choice}\n{len(notebooks)} notebook{'s' if len(notebooks) != 1 else ''}, results in {options.build}/")
     base_model(choice.profile)
     for i, path in enumerate(notebooks, 1):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -11,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from lorakit_helpers.course import fill_solutions, find_notebooks, run_notebook, stale, widget_errors
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.files import project_root
-from lorakit_helpers.lessons import LESSONS, lessons_table
+from lorakit_helpers.lessons import LESSONS, lessons_table, running_order
 
 
 def notebook(*sources, exercises=()):
@@ -200,6 +201,18 @@ def test_killed_kernel_is_said_as_one_sentence(course, tmp_path):
     nbformat.write(notebook("import os\nos._exit(9)"), path)
     with pytest.raises(LorakitError, match="07_second"):
         run_notebook(path, "smoke", tmp_path / "build")
+
+
+def test_running_order_puts_each_lesson_after_the_one_it_uses_and_the_others_by_number():
+    every = [Path(f"{lesson.stem}.ipynb") for lesson in LESSONS]
+    order = [path.stem for path in running_order(every[::-1])]
+    assert sorted(order) == [path.stem for path in every]
+    number = {lesson.stem[:2]: lesson.stem for lesson in LESSONS}
+    for lesson in LESSONS:
+        if lesson.uses:
+            assert order.index(lesson.stem) > order.index(number[lesson.uses])
+    free = [stem for stem in order if not next(lesson.uses for lesson in LESSONS if lesson.stem == stem)]
+    assert free == sorted(free)
 
 
 def test_lessons_are_numbered_from_0_to_12_without_a_gap():

@@ -40,6 +40,7 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
     "name",
     [
         "tickets",
+        "adapters",
         "plain_style",
         "recipes",
         "profiles",
