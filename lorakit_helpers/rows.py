@@ -28,13 +28,14 @@ def schema_validator(folder: str, *place: str):
     return Draft202012Validator(schema)
 
 
-def load_rows(path, folder: str, *, noun: str, check: Callable[[dict, str], None] | None = None) -> list[dict]:
+def load_rows(path, folder: str, *, noun: str, kind: str = "", check: Callable[[dict, str], None] | None = None) -> list[dict]:
     """Read and check a JSON-lines file, one object with an ``id`` of its own on each line.
 
     Args:
         path: the file.
         folder: whose schema and datasheet hold, as a name inside ``data/``.
         noun: what one row is called in messages, for example ``"ticket"``.
+        kind: the property of the schema that describes a row, where the folder has several kinds of rows.
         check: called with a row and its place (file and line) after the schema; raises what the schema cannot say.
 
     Raises:
@@ -43,13 +44,13 @@ def load_rows(path, folder: str, *, noun: str, check: Callable[[dict, str], None
     path = Path(path)
     if not path.is_file():
         raise LorakitError(f"{noun} file {path}", got="no such file", expected="a JSON-lines file", do="Check the path.")
-    rows, seen = [], {}
+    rows, seen, validator = [], {}, schema_validator(folder, *([kind] if kind else []))
     for number, raw in enumerate(path.read_bytes().splitlines(), 1):
         if not raw.strip():
             continue
         where = f"{path}, line {number}"
         row = _parsed(raw, where)
-        problems = sorted(schema_validator(folder).iter_errors(row), key=lambda e: (len(e.path), str(e.path)))
+        problems = sorted(validator.iter_errors(row), key=lambda e: (len(e.path), str(e.path)))
         if problems:
             raise _schema_error(where, problems[0], folder)
         if check:
@@ -120,7 +121,8 @@ def _schema_error(where: str, problem, folder: str) -> LorakitError:
     wanted = {
         "enum": lambda v: "one of " + ", ".join(v),
         "type": lambda v: " or ".join(v) if isinstance(v, list) else v,
-        "pattern": lambda v: "some text",
+        "pattern": lambda v: "some text" if v == "\\S" else f"text like {v}",
+        "minItems": lambda v: f"a list of at least {v}",
     }
     expected = wanted.get(rule, str)(problem.validator_value)
     return LorakitError(f"{where}, {place}", got=repr(value)[:80], expected=expected, do=f"See data/{folder}/README.md.")
