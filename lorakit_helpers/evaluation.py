@@ -18,7 +18,9 @@ RESAMPLES = 2000
 MAX_NEW_TOKENS = 96
 
 
-def generate(model, tokenizer, conversations, *, batch_size=25, max_new_tokens=MAX_NEW_TOKENS, progress=None) -> list[str]:
+def generate(
+    model, tokenizer, conversations, *, batch_size=25, max_new_tokens=MAX_NEW_TOKENS, render=None, progress=None
+) -> list[str]:  # fmt: skip
     """Answer chats greedily, many at a time.
 
     Prompts are sorted by length, so that a batch carries little padding, and padded on the left, so that every
@@ -29,6 +31,7 @@ def generate(model, tokenizer, conversations, *, batch_size=25, max_new_tokens=M
         conversations: lists of ``{"role", "content"}`` messages, ending with the user's turn.
         batch_size: chats answered at once.
         max_new_tokens: longest answer in tokens.
+        render: from a chat to the prompt's text; None is the tokenizer's own template with its generation prompt.
         progress: called with (done, total) after each batch.
 
     Returns:
@@ -36,7 +39,7 @@ def generate(model, tokenizer, conversations, *, batch_size=25, max_new_tokens=M
     """
     import torch
 
-    prompts = [tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in conversations]
+    prompts = [render(c) if render else _prompt_text(tokenizer, c) for c in conversations]
     if not prompts:
         return []
     ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
@@ -365,12 +368,13 @@ class CompletionLoss:
         return f"loss {self.loss:.3f} nats per answer token, perplexity {self.perplexity:.2f} ({self.tokens} tokens)"
 
 
-def completion_loss(model, tokenizer, rows: list[dict], *, batch_size: int = 8) -> CompletionLoss:
+def completion_loss(model, tokenizer, rows: list[dict], *, batch_size: int = 8, render=None) -> CompletionLoss:
     """Loss on the answers only: the prompt's tokens are context, never targets.
 
     Args:
         rows: ``{"prompt": messages, "completion": [one assistant message]}``, as for training.
         batch_size: rows read at once.
+        render: as for :func:`generate`; the answer and the tokenizer's own end of turn stay the same.
 
     Raises:
         LorakitError: when there are no rows.
@@ -379,7 +383,7 @@ def completion_loss(model, tokenizer, rows: list[dict], *, batch_size: int = 8) 
 
     if not rows:
         raise LorakitError("rows to measure the loss on", got="none", expected="at least one", do="Load a split first.")
-    parts = [_answer_ids(tokenizer, row) for row in rows]
+    parts = [_answer_ids(tokenizer, row, render) for row in rows]
     order = sorted(range(len(parts)), key=lambda i: len(parts[i][0]) + len(parts[i][1]))
     total, count, training, per_row = 0.0, 0, model.training, np.zeros(len(parts))
     model.eval()
@@ -408,8 +412,12 @@ def completion_loss(model, tokenizer, rows: list[dict], *, batch_size: int = 8) 
     return CompletionLoss(total / count, count, per_row)
 
 
-def _answer_ids(tokenizer, row: dict) -> tuple[list[int], list[int]]:
+def _prompt_text(tokenizer, conversation: list[dict]) -> str:
+    return tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+
+
+def _answer_ids(tokenizer, row: dict, render=None) -> tuple[list[int], list[int]]:
     """Token ids of a row's prompt, and of its answer with the end-of-turn token."""
-    prompt = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+    prompt = render(row["prompt"]) if render else _prompt_text(tokenizer, row["prompt"])
     ids = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in (prompt, row["completion"][0]["content"])]
     return ids[0], [*ids[1], tokenizer.eos_token_id]

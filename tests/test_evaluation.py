@@ -309,6 +309,31 @@ def test_completion_loss_is_that_of_transformers_row_by_row_whatever_the_batch(t
 
 
 @QUICK
+def test_prompts_rendered_another_way_are_what_the_model_reads_and_the_answer_stays_the_same(tiny, monkeypatch):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from lorakit_helpers.evaluation import completion_loss, generate
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny).eval(), AutoTokenizer.from_pretrained(tiny)
+    rows = [to_conversation(t) for t in load_split("validation")[:3]]
+
+    def shout(chat):
+        return "ASKED: " + chat[-1]["content"]
+
+    want = []
+    for row in rows:
+        prompt, answer = (tokenizer(t)["input_ids"] for t in (shout(row["prompt"]), row["completion"][0]["content"]))
+        ids = torch.tensor([[*prompt, *answer, tokenizer.eos_token_id]])
+        want.append(model(input_ids=ids, labels=ids.masked_fill(torch.arange(ids.shape[1]) < len(prompt), -100)).loss.item())
+    assert completion_loss(model, tokenizer, rows, render=shout).per_row == pytest.approx(want, rel=1e-4)
+    read = []
+    monkeypatch.setattr(model, "generate", lambda **batch: read.extend(batch["input_ids"]) or batch["input_ids"])
+    generate(model, tokenizer, [row["prompt"] for row in rows], batch_size=1, render=shout)
+    assert sorted(tokenizer.batch_decode(read)) == sorted(shout(row["prompt"]) for row in rows)
+
+
+@QUICK
 def test_a_paired_loss_that_fell_is_better_and_one_that_rose_is_worse():
     rng = np.random.default_rng(0)
     before = rng.uniform(1, 2, 40)
