@@ -14,7 +14,10 @@ from .strictjson import BLOCK, DECODER, MAX_ROW_BYTES, Window, fault, json_fault
 
 __all__ = ["MAX_ROW_BYTES", "iter_rows", "read_rows", "reject"]
 
-_ELSEWHERE = {b"PAR1": "a Parquet file", b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file", b"GGUF": "a GGUF model"}
+_ELSEWHERE = {
+    b"PAR1": "a Parquet file", b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file", b"GGUF": "a GGUF model",
+    b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF document",
+}  # fmt: skip
 _HOW = {
     "a Parquet file": "Open it with datasets.load_dataset('parquet', data_files=...) and lorakit_helpers.data.from_dataset.",
     "a gzip file": "Unpack it with gunzip first.",

@@ -6,5 +6,6 @@ from .quantization_panel import QuantizationPanel
 from .rank_panel import RankPanel
 from .ticket_panel import TicketPanel
 from .training_panel import TrainingPanel
+from .upload_panel import UploadPanel
 
-__all__ = ["LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "TicketPanel", "TrainingPanel"]
+__all__ = ["LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "TicketPanel", "TrainingPanel", "UploadPanel"]
