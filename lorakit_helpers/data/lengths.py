@@ -8,7 +8,8 @@ from ..errors import LorakitError
 __all__ = ["LengthCost", "LengthStats", "length_cost", "length_stats", "pack_first_fit"]
 
 
-def _checked(lengths: Sequence[int]) -> list[int]:
+def checked_lengths(lengths: Sequence[int]) -> list[int]:
+    """The lengths as a list, or a LorakitError when there are none or one is below 1."""
     lengths = [int(length) for length in lengths]
     if not lengths or min(lengths) < 1:
         got = "none" if not lengths else repr(min(lengths))
@@ -52,7 +53,7 @@ def length_stats(lengths: Sequence[int]) -> LengthStats:
         >>> print(length_stats([10, 20, 30, 400]))
         4 rows, 460 tokens; half have at most 20, 90 % 400, 95 % 400, 99 % 400, the longest 400
     """
-    lengths = sorted(_checked(lengths))
+    lengths = sorted(checked_lengths(lengths))
     n = len(lengths)
     p50, p90, p95, p99 = (lengths[max(0, -(-n * percent // 100) - 1)] for percent in (50, 90, 95, 99))
     return LengthStats(n, sum(lengths), sum(lengths) / n, lengths[0], p50, p90, p95, p99, lengths[-1])
@@ -129,7 +130,7 @@ def length_cost(
         >>> print(length_cost([2, 8, 2, 12], 8, batch_size=2))
         max_length 8: 1 of 4 rows cut; 38 % padding in batches of 2 (0 % sorted by length); packed into 3 sequences, 83 % full
     """
-    lengths = _checked(lengths)
+    lengths = checked_lengths(lengths)
     _checked_size("max_length", max_length)
     _checked_size("batch_size", batch_size)
     answers_cut = answers_lost = None
@@ -168,7 +169,7 @@ def pack_first_fit(lengths: Sequence[int], max_length: int) -> list[list[int]]:
         >>> pack_first_fit([2, 8, 2, 12], 8)
         [[1], [3], [0, 2]]
     """
-    lengths = _checked(lengths)
+    lengths = checked_lengths(lengths)
     _checked_size("max_length", max_length)
     order = sorted(range(len(lengths)), key=lambda i: -min(lengths[i], max_length))
     size = 1 << (len(lengths) - 1).bit_length()  # a tournament tree over the room left: the first bin with room in log n

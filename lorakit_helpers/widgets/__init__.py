@@ -1,5 +1,6 @@
 """Panels for the notebooks: controls around pure functions. Only notebooks import this package."""
 
+from .length_panel import LengthPanel
 from .lora_panel import LoRAPanel
 from .memory_panel import MemoryPanel
 from .quantization_panel import QuantizationPanel
@@ -8,4 +9,6 @@ from .ticket_panel import TicketPanel
 from .training_panel import TrainingPanel
 from .upload_panel import UploadPanel
 
-__all__ = ["LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "TicketPanel", "TrainingPanel", "UploadPanel"]
+__all__ = [
+    "LengthPanel", "LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "TicketPanel", "TrainingPanel", "UploadPanel",
+]  # fmt: skip
