@@ -34,7 +34,11 @@ def stems(texts: list[str]) -> list[list[str]]:
 
     porter = PorterStemmer()
     return bm25s.tokenize(
-        texts, stopwords="en", stemmer=lambda many: [porter.stem(word) for word in many], return_ids=False, show_progress=False
+        texts,
+        stopwords="en_plus",
+        stemmer=lambda many: [porter.stem(word) for word in many],
+        return_ids=False,
+        show_progress=False,
     )
 
 
