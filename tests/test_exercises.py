@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from itertools import pairwise
 
 import nbformat
 import numpy as np
@@ -61,6 +62,25 @@ def merge_in_place(w, b, a, scaling):
 
 
 #: The three likeliest wrong answers of each exercise, written as a learner would, with a word of the right diagnosis.
+def spoken(row):
+    names = {"system": "system", "human": "user", "gpt": "assistant"}
+    return [{"role": names[turn["from"]], "content": turn["value"]} for turn in row["conversations"]]
+
+
+def padded(lengths, size):
+    batches = [lengths[i : i + size] for i in range(0, len(lengths), size)]
+    return sum(len(batch) * max(batch) for batch in batches)
+
+
+def alike(text):
+    return " ".join(text.lower().split())
+
+
+def runs(text, n):
+    words = text.lower().split()
+    return list(zip(*(words[i:] for i in range(n)), strict=False))
+
+
 WRONG = [
     ("0.1", readable, "exactly the five keys"),
     ("0.1", has_all, "key too many"),
@@ -107,6 +127,25 @@ WRONG = [
     ("3.4", lambda mb, shapes, width: math.floor(mb * 1024**2 / width / sum(map(sum, shapes))), "MiB"),
     ("3.4", lambda mb, shapes, width: math.floor(mb * 1e6 / sum(map(sum, shapes))), "`width` bytes"),
     ("3.4", lambda mb, shapes, width: math.floor(mb * 1e6 / sum(map(math.prod, shapes)) / width), "full matrix"),
+    ("5.1", lambda row: [{"role": t["from"], "content": t["value"]} for t in row["conversations"]], "ShareGPT names"),
+    ("5.1", lambda row: spoken(row)[spoken(row)[0]["role"] == "system" :], "system turn is lost"),
+    ("5.1", lambda row: spoken(row)[:2], "first exchange"),
+    ("5.2", lambda lengths, size: padded(lengths, size) / sum(lengths) - 1, "tokens kept"),
+    ("5.2", lambda lengths, size: 1 - sum(lengths) / max(lengths) / len(lengths), "own longest row"),
+    ("5.2", lambda lengths, size: 1 - sum(lengths) / padded([*lengths, *[0] * (-len(lengths) % size)], size), "last batch"),
+    ("5.3", lambda train, test: [i for i, p in enumerate(test) if p in train], "without case"),
+    ("5.3", lambda train, test: [p for p in test if alike(p) in map(alike, train)], "indices in test"),
+    ("5.3", lambda train, test: [i for i, p in enumerate(train) if alike(p) in map(alike, test)], "counted in test"),
+    ("5.4", lambda rows: sorted({alike(p) for p, _ in rows if sum(alike(q) == alike(p) for q, _ in rows) > 1}), "copy"),
+    ("5.4", lambda rows: sorted({p for p, a in rows if any(p == q and a != b for q, b in rows)}), "case or spaces"),
+    (
+        "5.4",
+        lambda rows: sorted({alike(p) for (p, a), (q, b) in pairwise(rows) if alike(p) == alike(q) and a != b}),
+        "neighbours",
+    ),
+    ("5.5", lambda texts, n: np.mean([len(set(runs(t, n))) / len(runs(t, n)) for t in texts]), "pool them"),
+    ("5.5", lambda texts, n: len(set(runs(" ".join(texts), n))) / len(runs(" ".join(texts), n)), "across the border"),
+    ("5.5", lambda texts, n: len({run for t in texts for run in runs(t, n)}), "divide"),
     ("7.1", lambda alpha, r: r / alpha, "upside down"),
     ("7.1", lambda alpha, r: math.floor(alpha / r), "//"),
     ("7.1", lambda alpha, r: r * alpha, "divides"),
@@ -217,6 +256,8 @@ def test_mask_that_changes_its_input_is_not_right():
 
 def test_reference_values_equal_plain_formulas():
     oracles = {
+        "5.2": lambda lengths, size: np.subtract(1, np.divide(sum(lengths), padded(lengths, size))),
+        "5.5": lambda texts, n: len({r for t in texts for r in runs(t, n)}) / sum(len(runs(t, n)) for t in texts),
         "4.1": lambda size: (4 * size + 32) / size,
         "4.2": lambda size, nested: (4 * size * nested + 8 * nested + 32) / (size * nested),
         "4.3": lambda x, levels: np.abs(np.array(levels) - x).argmin(),

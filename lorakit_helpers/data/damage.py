@@ -26,7 +26,7 @@ def answer_of(row: dict) -> dict:
         LorakitError: when the row has no answer, or it is no JSON object.
 
     Example:
-        >>> answer_of({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": '{"intent": "refund"}'}]})
+        >>> answer_of({"messages": [{"role": "assistant", "content": '{"intent": "refund"}'}]})
         {'intent': 'refund'}
     """
     try:

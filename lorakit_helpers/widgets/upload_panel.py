@@ -73,8 +73,12 @@ class Examined:
         """The report as a table, what the conversion loses, and the first converted row; all of it escaped."""
         lost = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         shown = json.dumps(self.rows[0], ensure_ascii=False)[:400] if self.rows else ""
-        first = f"<p>First row as {self.target}:</p><pre style='white-space:pre-wrap'>{html.escape(shown)}</pre>" if shown else ""
-        return self.report.html() + (f"<p>Lost on the way to {self.target}:</p><ul>{lost}</ul>" if lost else "") + first
+        first = f"<p>First row as {self.target}:</p><pre style='white-space:pre-wrap'>{html.escape(shown)}</pre>"
+        return (
+            self.report.html()
+            + (f"<p>Lost on the way to {self.target}:</p><ul>{lost}</ul>" if lost else "")
+            + (first if shown else "")
+        )
 
 
 def examine(name: str, content: bytes, target: str = "messages") -> Examined:
@@ -188,7 +192,7 @@ class UploadPanel(Panel):
             path = self._folder / f"{stem or 'upload'}.{self.result.target}.jsonl"
             count = write_rows(path, self.result.rows)
             self.saved = path
-            self.sentence.value = status(f"{count} rows saved to {path.parent.name}/{path.name}. Lint what you wrote once more.")
+            self.sentence.value = status(f"{count} rows saved to {path.parent.name}/{path.name}. Lint that file, too.")
         except Exception as error:
             self.sentence.value = status(str(error), alert=True)
 
