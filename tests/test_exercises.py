@@ -81,6 +81,49 @@ def runs(text, n):
     return list(zip(*(words[i:] for i in range(n)), strict=False))
 
 
+def turns(messages, prompt, between="\n"):
+    said = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>{between}" for m in messages)
+    return said + "<|im_start|>assistant\n" * prompt
+
+
+def label_answers(ids, header, end, last=1, most=99):
+    labels, starts = [-100] * len(ids), [i + len(header) for i in range(len(ids)) if ids[i : i + len(header)] == header]
+    for start in starts[:most]:
+        stop = ids.index(end, start) if end in ids[start:] else len(ids)
+        labels[start : stop + last] = ids[start : stop + last]
+    return labels
+
+
+def label_headers(ids, header, end):
+    labels = label_answers(ids, header, end)
+    for i in range(len(ids)):
+        labels[i : i + len(header)] = header if ids[i : i + len(header)] == header else labels[i : i + len(header)]
+    return labels
+
+
+def pack_last(lengths, room):
+    sequences = [0]
+    for n in sorted(lengths)[::-1]:
+        if sequences[-1] + n > room:
+            sequences.append(0)
+        sequences[-1] += n
+    return len(sequences)
+
+
+def pack_in_order(lengths, room):
+    sequences = []
+    for n in lengths:
+        i = next((i for i, used in enumerate(sequences) if used + n <= room), len(sequences))
+        sequences += [0] * (i == len(sequences))
+        sequences[i] += n
+    return len(sequences)
+
+
+def strip_once(text, tokens):
+    first, second = tokens
+    return text.replace(first, "").replace(second, "")
+
+
 WRONG = [
     ("0.1", readable, "exactly the five keys"),
     ("0.1", has_all, "key too many"),
@@ -146,6 +189,21 @@ WRONG = [
     ("5.5", lambda texts, n: np.mean([len(set(runs(t, n))) / len(runs(t, n)) for t in texts]), "pool them"),
     ("5.5", lambda texts, n: len(set(runs(" ".join(texts), n))) / len(runs(" ".join(texts), n)), "across the border"),
     ("5.5", lambda texts, n: len({run for t in texts for run in runs(t, n)}), "divide"),
+    ("6.1", lambda m, prompt: turns(m, prompt, ""), "after <|im_end|>"),
+    ("6.1", lambda m, prompt: turns(m, False), "add_generation_prompt is ignored"),
+    ("6.1", lambda m, prompt: turns(m, prompt).rstrip("\n") + "\n" * (not prompt), "ends with a line break"),
+    ("6.2", lambda ids, header, end: label_answers(ids, header, end, last=0), "never learn to stop"),
+    ("6.2", label_headers, "header is trained"),
+    ("6.2", lambda ids, header, end: label_answers(ids, header, end, most=1), "first answer"),
+    ("6.3", lambda lengths, room: math.ceil(sum(lengths) / room), "least there could be"),
+    ("6.3", pack_in_order, "Longest first"),
+    ("6.3", pack_last, "every sequence"),
+    ("6.4", lambda lengths, share: float(np.quantile(lengths, share)), "between two lengths"),
+    ("6.4", lambda lengths, share: max(lengths) * share, "share of rows"),
+    ("6.4", lambda lengths, share: ([*sorted(lengths), max(lengths)])[int(len(lengths) * share)], "one place earlier"),
+    ("6.5", strip_once, "put another together"),
+    ("6.5", lambda text, tokens: text.replace(tokens[0], "", 1).replace(tokens[1], "", 1), "once only"),
+    ("6.5", lambda text, tokens: text if not any(t in text for t in tokens) else "", "refuses the whole"),
     ("7.1", lambda alpha, r: r / alpha, "upside down"),
     ("7.1", lambda alpha, r: math.floor(alpha / r), "//"),
     ("7.1", lambda alpha, r: r * alpha, "divides"),

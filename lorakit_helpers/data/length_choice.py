@@ -56,13 +56,13 @@ class LengthChoice:
         cost = self.cost
         time = ""
         if self.tokens_per_s:
-            time = f" An epoch at {self.tokens_per_s:.0f} tokens/s: {self.epoch_s:.0f} s, by length {self.epoch_sorted_s:.0f} s."
+            time = f" Epoch at {self.tokens_per_s:.0f} tokens/s: {self.epoch_s:.0f} s, by length {self.epoch_sorted_s:.0f} s."
         added, added_sorted = (100 * (n / cost.tokens_kept - 1) for n in (cost.tokens_padded, cost.tokens_padded_sorted))
         return (
             f"max_length {cost.max_length}: {cost.rows_cut} of {cost.rows} rows are cut; {self.answers_cut_in_part} answers "
             f"lose their end, {cost.answers_lost} are lost whole. Padding adds {added:.1f}% in batches of {cost.batch_size} as "
-            f"they come, {added_sorted:.1f}% in batches of similar length; packing would make {cost.sequences_packed} sequences, "
-            f"{cost.packing_efficiency:.1%} full. {self.model}, {cost.batch_size} rows of {self.width} tokens: "
+            f"they come, {added_sorted:.1f}% in batches of similar length; packing would make {cost.sequences_packed} "
+            f"sequences, {cost.packing_efficiency:.1%} full. {self.model}, {cost.batch_size} rows of {self.width} tokens: "
             f"{self.memory.needed_gib:.2f} GiB (estimated).{time}"
         )
 
