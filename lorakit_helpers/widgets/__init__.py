@@ -1,5 +1,6 @@
 """Panels for the notebooks: controls around pure functions. Only notebooks import this package."""
 
+from .decision_panel import DecisionPanel
 from .length_panel import LengthPanel
 from .lora_panel import LoRAPanel
 from .memory_panel import MemoryPanel
@@ -10,5 +11,6 @@ from .training_panel import TrainingPanel
 from .upload_panel import UploadPanel
 
 __all__ = [
-    "LengthPanel", "LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "TicketPanel", "TrainingPanel", "UploadPanel",
+    "DecisionPanel", "LengthPanel", "LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "TicketPanel",
+    "TrainingPanel", "UploadPanel",
 ]  # fmt: skip
