@@ -62,6 +62,12 @@ def wanted(c):
     return f"{c['matrix']}: {describe_compression(decompose(matrix), c['rank'])}"
 """
 CASES = [
+    Case("01_prompt_rag_or_finetune.ipynb", "panel", """
+from lorakit_helpers.advice import advise
+from lorakit_helpers.widgets.decision_panel import needs_of
+def wanted(c):
+    return str(advise(needs_of(c), evidence))
+"""),
     Case("02_vram_math.ipynb", "panel", """
 from lorakit_helpers.lowrank.adapter import TARGETS
 from lorakit_helpers.memory import TrainSetup, find_gpu, find_model, plan
@@ -130,8 +136,18 @@ for step, loss in ((1, 2.5), (2, 1.25), (3, 0.5)):
     panel.log.steps.append(step); panel.log.losses.append(loss)
     panel.update(panel.log)
 """
+UPLOAD_CELL = """
+import tempfile
+from lorakit_helpers.widgets import UploadPanel
+panel = UploadPanel(tempfile.mkdtemp())
+panel
+"""
 START = "from lorakit_helpers.start import start; start('smoke')"
-MADE = {"training_panel.ipynb": (START, TRAINING_CELL, TRAINING_STEPS), "echo.ipynb": (START, ECHO)}
+MADE = {
+    "training_panel.ipynb": (START, TRAINING_CELL, TRAINING_STEPS),
+    "upload_panel.ipynb": (START, UPLOAD_CELL),
+    "echo.ipynb": (START, ECHO),
+}
 
 READY = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 ERRORS = """() => [...jupyterapp.shell.currentWidget.content.model.cells].flatMap((c, i) => c.type !== 'code' ? [] :
@@ -424,6 +440,30 @@ def test_training_panel_shows_bar_sentence_and_curve(run_all):
     picture = page.locator("img.widget-image").last
     width = picture.evaluate("image => image.decode().then(() => image.naturalWidth)")
     assert width > 500
+
+
+def test_upload_panel_reads_a_file_of_the_learners_disk_refuses_another_and_resets(run_all, tmp_path):
+    notebook = run_all("upload_panel.ipynb")
+    page = notebook.page
+    start = status_of(page).inner_text()
+    good, bad = tmp_path / "mine.jsonl", tmp_path / "photo.json"
+    good.write_text(
+        '{"instruction": "<img src=x onerror=\\"document.title=1\\"> hello?", "output": "Hello, how are you?"}\n{"cut'
+    )
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n")
+    wanted = "mine.jsonl: alpaca, 2 rows in = 1 converted to messages + 1 unreadable + 0 refused"
+    for file, said in ((good, wanted), (bad, "got a PNG picture"), (good, wanted)):
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Choose a file").click()
+        chooser.value.set_files(file)
+        sync_api.expect(status_of(page)).to_contain_text(said)
+    sync_api.expect(page.get_by_role("cell", name="unreadable", exact=True)).to_be_visible()
+    assert page.title() != "1"
+    page.get_by_role("button", name="Save converted rows").click()
+    sync_api.expect(status_of(page)).to_contain_text("1 rows saved")
+    assert notebook.ask("panel.saved.read_text()").startswith('{"messages": [{"role": "user"')
+    page.get_by_role("button", name="Reset").click()
+    sync_api.expect(status_of(page)).to_have_text(start)
 
 
 def test_every_control_goes_to_both_ends_and_back_by_keyboard(panel):

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,18 @@ def test_another_target_converts_the_same_file_again_and_reset_forgets_it(tmp_pa
 def test_an_upload_reaches_the_table(tmp_path):
     panel = UploadPanel(tmp_path)
     if isinstance(panel.upload.value, tuple):  # ipywidgets 8
-        panel.upload.set_trait("value", ({"name": "chat.jsonl", "type": "", "size": 1, "content": memoryview(SHAREGPT)},))
+        panel.upload.set_trait(
+            "value",
+            (
+                {
+                    "name": "chat.jsonl",
+                    "type": "",
+                    "size": 1,
+                    "content": memoryview(SHAREGPT),
+                    "last_modified": datetime(2026, 1, 1),
+                },
+            ),
+        )
     else:
         panel.upload.set_trait("value", {"chat.jsonl": {"metadata": {"name": "chat.jsonl"}, "content": SHAREGPT}})
     assert len(panel.result.rows) == 1 and "chat.jsonl" in panel.sentence.value
