@@ -21,7 +21,7 @@ class _Unreadable(Rule):
     id = "unreadable"
     severity = ERROR
     why = "A row that cannot be read is either left out of the training without a word, or stops it."
-    fix = "Each message below says what to do."
+    fix = "Each message says what to do."
 
     def append(self, error: LorakitError) -> None:
         self.count += 1

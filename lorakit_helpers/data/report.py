@@ -9,6 +9,10 @@ from .rules.base import ERROR, Finding
 
 __all__ = ["LintReport"]
 
+_CELL = "text-align:left;vertical-align:top"
+_LONG = "overflow-wrap:anywhere;min-width:"
+_WIDTHS = ("", "", "min-width:8em", "", f"{_LONG}13em", f"{_LONG}14em", f"{_LONG}14em")
+
 
 @dataclass(frozen=True)
 class LintReport:
@@ -82,7 +86,8 @@ class LintReport:
                 f"<b>{escape(finding.severity)}</b>", escape(finding.rule), escape(finding.message), escape(where), seen,
                 escape(finding.why), escape(finding.fix),
             )  # fmt: skip
-            rows.append("<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>")
+            styled = zip(cells, _WIDTHS, strict=True)
+            rows.append("<tr>" + "".join(f'<td style="{_CELL};{width}">{cell}</td>' for cell, width in styled) + "</tr>")
         heads = ("severity", "rule", "found", "lines", "seen there", "why it hurts", "fix")
         head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in heads)
         lead = f"<p>{escape(str(self))}<br>format {escape(str(self.detection))}<br>{escape(self._rate())}</p>"
