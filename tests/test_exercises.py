@@ -119,6 +119,13 @@ def pack_in_order(lengths, room):
     return len(sequences)
 
 
+def fit_any(lengths, budget, fixed):
+    kept = []
+    for n in lengths:
+        kept += [n] * (fixed + sum(kept) + n <= budget)
+    return len(kept)
+
+
 def strip_once(text, tokens):
     first, second = tokens
     return text.replace(first, "").replace(second, "")
@@ -131,6 +138,25 @@ WRONG = [
     ("0.2", lambda flags: 100 * flags.count(True) / len(flags) if flags else 0.0, "percentage"),
     ("0.2", lambda flags: len([flag for flag in flags if flag]), "divide"),
     ("0.2", lambda flags: flags.count(True) / len(flags), "empty list"),
+    ("1.1", lambda found, wanted, k: sum(w in ids for w, ids in zip(wanted, found, strict=True)) / len(found), "first k"),
+    ("1.1", lambda found, wanted, k: [w in ids[:k] for w, ids in zip(wanted, found, strict=True)].count(True), "divide"),
+    (
+        "1.1",
+        lambda found, wanted, k: sum([w] == i[k - 1 : k] for w, i in zip(wanted, found, strict=True)) / len(found),
+        "k alone",
+    ),
+    ("1.2", lambda said, answer: "".join(said).find("".join(answer)) >= 0, "not letters"),
+    ("1.2", lambda said, answer: set(answer) <= set(said), "in order"),
+    ("1.2", lambda said, answer: answer == said, "nothing else"),
+    ("1.3", lambda found, right: ("right", "not read", "not found")[(not right) + (not right and not found)], "luck"),
+    ("1.3", lambda found, right: {11: "right", 1: "lucky", 10: "not found", 0: "not read"}[10 * found + right], "other way"),
+    ("1.3", lambda found, right: ("right" if found else "lucky") if right else "not read", "to blame"),
+    ("1.4", lambda lengths, budget, fixed: sum(sum(lengths[: i + 1]) <= budget for i in range(len(lengths))), "`fixed`"),
+    ("1.4", fit_any, "ends the list"),
+    ("1.4", lambda lengths, budget, fixed: len([n for n in lengths if n + fixed <= budget]), "one passage at a time"),
+    ("1.5", lambda training, slow, fast: -(-(training / (slow - fast)) // 1), "never pays"),
+    ("1.5", lambda training, slow, fast: training / (slow - fast) if slow > fast else math.inf, "round up"),
+    ("1.5", lambda training, slow, fast: -int(-training // slow) if slow > fast else math.inf, "time saved"),
     ("2.1", lambda n, b, o: n * (2 * b + {"adamw": 2 * b, "adamw_8bit": 2, "sgd": 0}[o]) / 2**30, "GiB"),
     ("2.1", lambda n, b, o: n * (2 * b + {"adamw": b, "adamw_8bit": 1, "sgd": 0}[o]) / 1e9, "two moments"),
     ("2.1", lambda n, b, o: n * (b + {"adamw": 2 * b, "adamw_8bit": 2, "sgd": 0}[o]) / 1e9, "gradients are missing"),
