@@ -106,6 +106,16 @@ def wanted(c):
     chosen = sample_weights(c["source"], weights.ravel()[:4096], c["outlier"])
     return describe_quantized(chosen, quantize(chosen, c["format"], c["block_size"], c["double_quant"]))
 """),
+    Case("06_chat_templates_and_lengths.ipynb", "panel", """
+from lorakit_helpers.data import length_choice
+from lorakit_helpers.memory import TrainSetup
+from lorakit_helpers.plots.lengths import describe_lengths
+from lorakit_helpers.widgets.memory_panel import METHODS
+def wanted(c):
+    setup, sizes = TrainSetup(**METHODS[c["method"]]), {"batch_size": c["batch_size"], "model": c["model"]}
+    found = length_choice(*data[c["rows"]], c["max_length"], setup=setup, tokens_per_s=tokens_per_s, **sizes)
+    return describe_lengths(found, f"{c['rows']}, {c['method']}")
+"""),
 ]  # fmt: skip
 ECHO = """
 import ipywidgets

@@ -34,7 +34,7 @@ class LengthChoice:
 
     @property
     def answers_cut_in_part(self) -> int:
-        """Rows whose answer loses its end but not its beginning: trained without the end-of-turn token."""
+        """Rows whose answer loses its end but not its beginning, a cut of only a last line break included."""
         return self.cost.answers_cut - self.cost.answers_lost
 
     @property

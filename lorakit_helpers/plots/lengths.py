@@ -53,7 +53,7 @@ def plot_padding(choice, *, ax=None):
     for y in range(3):
         ax.text(0, y, "", va="center", fontsize=9)
     ax.set_yticks(range(3), names)
-    ax.set(xlabel="tokens computed for 100 tokens of text", xlim=(0, _MOST), ylim=(2.5, -0.5))
+    ax.set(xlabel="tokens computed (packed: room taken) for 100 tokens of text", xlim=(0, _MOST), ylim=(2.5, -0.5))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, borderaxespad=0.1)
     move_padding(ax, choice)
     return ax
