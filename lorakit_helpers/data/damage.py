@@ -6,6 +6,7 @@ as they are, and gives as many new rows. The same seed gives the same rows.
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 
@@ -73,10 +74,10 @@ def make_homogeneous(rows: Sequence[dict], seed: int = 0, *, patterns: int = 4) 
         row = deepcopy(rows[order[number % min(patterns, len(rows))]])
         answer, user = answer_of(row), row["messages"][-2]
         for name in _NAMED:
-            old = answer.get(name)
-            if old and old in user["content"]:
-                answer[name] = rng.choice(values[name])
-                user["content"] = user["content"].replace(old, answer[name])
+            old, new = answer.get(name), rng.choice(values[name] or [None])
+            whole = re.compile(rf"(?<!\w){re.escape(old or '')}(?!\w)")  # Bo, but not the beginning of Bottle
+            if old and whole.search(user["content"]):
+                answer[name], user["content"] = new, whole.sub(lambda _, new=new: new, user["content"])
         made.append(_with_answer(row, json.dumps(answer, ensure_ascii=False)))
     return made
 
@@ -104,7 +105,7 @@ def make_noisy(rows: Sequence[dict], seed: int = 0, *, share: float = 0.4) -> li
             continue
         if kind == 2:
             word = str(answer.get("intent", "label"))
-            at = rng.randrange(1, len(word) - 1)
+            at = rng.randrange(1, max(2, len(word) - 1))
             answer["intent"] = word[:at] + word[at + 1 :]
         else:
             answer["intent"] = rng.choice(others)
