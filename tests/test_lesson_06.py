@@ -10,7 +10,7 @@ from lorakit_helpers.data import length_stats, pack_first_fit
 from lorakit_helpers.evaluation import mean_metric
 from lorakit_helpers.exercises import EXERCISES
 from lorakit_helpers.plots.templates import describe_by_template, plot_by_template
-from lorakit_helpers.templates import FAMILIES, injected_tokens, tokenize_row
+from lorakit_helpers.templates import FAMILIES, injected_tokens, tokenize_row, tokens_html
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -86,3 +86,8 @@ def test_a_training_template_is_what_trl_takes_and_has_marks(family, tokenizer, 
     else:
         assert family.training_template == (get_training_chat_template(tokenizer) or family.template)
         assert re.search(r"\{%-? generation -?%\}", family.training_template)
+
+
+def test_a_long_line_of_tokens_may_break_between_any_two(tokenizer):
+    row = tokenize_row({"messages": CHAT}, tokenizer)
+    assert tokens_html(row).count("</span><wbr><span ") == len(row.ids) - 1

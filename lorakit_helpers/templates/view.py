@@ -48,7 +48,8 @@ def describe_tokens(row: TokenRow) -> str:
 def tokens_html(row: TokenRow, *, limit: int = 600) -> str:
     """The tokens as HTML: background and underline style tell the role, a thick bar and bold type what is trained.
 
-    All text is escaped. Spaces show as ·, line breaks as ↵; a later byte of a character split over tokens as ⋯.
+    All text is escaped. Spaces show as ·, line breaks as ↵; a later byte of a character split over tokens as ⋯. Long lines
+    may break between tokens.
 
     Args:
         row: from :func:`~lorakit_helpers.templates.tokenize_row`.
@@ -67,7 +68,7 @@ def tokens_html(row: TokenRow, *, limit: int = 600) -> str:
     return (
         f'<div class="lorakit-tokens" role="group" aria-label="{sentence}">'
         f'<p style="margin:.2em 0">{legend} {trained}</p>'
-        f'<div aria-hidden="true" style="font-family:monospace;white-space:pre-wrap;line-height:2">{"".join(spans)}{rest}</div>'
+        f'<div aria-hidden="true" style="font-family:monospace;white-space:pre-wrap;line-height:2">{"<wbr>".join(spans)}{rest}</div>'
         f"<p>{sentence}</p></div>"
     )
 
