@@ -59,6 +59,7 @@ def tokens_html(row: TokenRow, *, limit: int = 600) -> str:
         _span(number, piece, role, on)
         for number, piece, role, on in zip(row.ids[:limit], row.pieces, row.roles, row.trained, strict=False)
     ]
+    shown = "<wbr>".join(spans)
     rest = f"<span> … and {len(row.ids) - limit} more tokens</span>" if len(row.ids) > limit else ""
     legend = " ".join(
         f'<span style="{_style(role, False)}">{html.escape(_LOOK[role][2])}</span>' for role in _LOOK if role in row.roles
@@ -68,7 +69,7 @@ def tokens_html(row: TokenRow, *, limit: int = 600) -> str:
     return (
         f'<div class="lorakit-tokens" role="group" aria-label="{sentence}">'
         f'<p style="margin:.2em 0">{legend} {trained}</p>'
-        f'<div aria-hidden="true" style="font-family:monospace;white-space:pre-wrap;line-height:2">{"<wbr>".join(spans)}{rest}</div>'
+        f'<div aria-hidden="true" style="font-family:monospace;white-space:pre-wrap;line-height:2">{shown}{rest}</div>'
         f"<p>{sentence}</p></div>"
     )
 
