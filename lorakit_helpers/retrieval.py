@@ -1,5 +1,6 @@
 """Finding texts that share words with a question: BM25 (Robertson and Zaragoza 2009) by bm25s, words cut to their stems."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,7 @@ class Retriever:
         pieces = stems(list(texts))
         if not any(pieces):
             raise LorakitError("texts to search", got="no words but stop words", expected="text", do="Is it the right list?")
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
         self.texts = list(texts)
         self._index = bm25s.BM25()
         self._index.index(pieces, show_progress=False)

@@ -91,7 +91,8 @@ def groups():
 
 
 def test_bars_show_each_figure_with_its_interval_and_the_words_say_the_same():
-    ax = plot_ways(groups(), title="t")
+    ax = plot_ways(groups(), what="tickets")
+    assert ax.get_xlabel().startswith("tickets (%)")
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([0, 25, 50, 75, 100] * 2)
     assert [label.get_text() for label in ax.get_yticklabels()] == list(WAYS)
     words = describe_ways(groups())

@@ -7,12 +7,12 @@ __all__ = ["describe_ways", "move_advice", "plot_advice", "plot_ways"]
 _SHADES = ((BEFORE, "//"), (AFTER, ""), ("#c9a227", ".."))
 
 
-def plot_ways(groups: dict, *, ax=None, title: str = ""):
+def plot_ways(groups: dict, *, ax=None, what: str = "right"):
     """Bars with 95 % intervals; returns the axes.
 
     Args:
         groups: from a label to ``{way: Metric}``, at most three; the ways are the same in each.
-        title: over the picture.
+        what: of which the bars are shares, for the axis.
     """
     ways = list(next(iter(groups.values())))
     ax = ax or new_axes(7.4, 0.9 + 0.55 * len(ways))
@@ -26,7 +26,7 @@ def plot_ways(groups: dict, *, ax=None, title: str = ""):
                 label=f"{label} (n = {found[0].n})", error_kw={"ecolor": "black", "lw": 1})  # fmt: skip
     ax.set_yticks(range(len(ways)), ways)
     ax.invert_yaxis()
-    ax.set(xlabel="share (%), with 95 % intervals", xlim=(0, 104), title=title)
+    ax.set(xlabel=f"{what} (%), with 95 % intervals", xlim=(0, 104))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)  # above: bars may fill the axes
     ax.grid(axis="x", alpha=0.3)
     return ax
