@@ -245,17 +245,15 @@ def _private(needs: Needs, evidence: Evidence) -> Finding | None:
 
 def _choose(left, judged, needs: Needs, evidence: Evidence) -> tuple[str, Finding]:
     best = max(left, key=lambda way: judged[way][1].mean())
-    cost = {
-        way: sum(r[way].training_seconds + needs.questions * r[way].seconds for r in _tasks(needs, evidence)) for way in left
-    }
+    cost = {way: sum(results[way].cost(needs.questions) for results in _tasks(needs, evidence)) for way in left}
     equals = [way for way in left if way == best or not _better(judged[way], judged[best])]
     chosen = min(equals, key=lambda way: (cost[way], WAYS.index(way)))
     told = f"best is {best}, {_metric(*judged[best])}"
     others = [way for way in equals if way != best]
     if others:
         told += f"; not shown to be worse: {', '.join(others)}"
-    hours = f"{cost[chosen] / 3600:.1f} h of this computer for training and {needs.questions:,} questions"
-    return chosen, Finding("R7", f"{told}; {chosen} takes {hours}.")
+    price = f"{cost[chosen] / 1e6:.1f} million tokens for training (three times each) and {needs.questions:,} questions"
+    return chosen, Finding("R7", f"{told}; {chosen} costs {price}.")
 
 
 def _metric(name: str, values) -> Metric:

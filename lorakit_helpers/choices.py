@@ -9,11 +9,28 @@ import numpy as np
 from .errors import LorakitError
 from .evaluation import Metric, check_one_each, generate, mean_metric, paired_difference, verdict
 
-__all__ = ["NEW", "OLD", "OTHER", "WAYS", "WayResult", "after_a_change", "ask", "fields_right", "in_turns", "ways_table"]
+__all__ = [
+    "NEW",
+    "OLD",
+    "OTHER",
+    "TRAINED",
+    "TRAINED_TOKEN",
+    "WAYS",
+    "WayResult",
+    "after_a_change",
+    "ask",
+    "fields_right",
+    "in_turns",
+    "ways_table",
+]
 
 #: The five ways of lesson 01, from the cheapest to set up to the dearest.
 WAYS = ("zero-shot prompt", "few-shot prompt", "RAG", "fine-tuned", "fine-tuned + RAG")
+#: Those that need training.
 TRAINED = ("fine-tuned", "fine-tuned + RAG")
+
+#: What a token costs in training, in tokens read: forward, and backward at about twice that.
+TRAINED_TOKEN = 3
 
 NEW, OLD, OTHER = "new", "old", "other"
 
@@ -28,7 +45,7 @@ class WayResult:
         correct: per-question figures from 0 to 1, by metric name, for paired comparison.
         seconds: time per question, all of them answered in batches.
         prompt_tokens, answer_tokens: mean tokens per question.
-        training_seconds: what training the adapter took, now or earlier; 0 without one.
+        training_seconds, training_tokens: what training the adapter took, now or earlier; 0 without one.
         examples: labelled examples the adapter was trained on; 0 without one.
     """
 
@@ -39,12 +56,20 @@ class WayResult:
     prompt_tokens: float
     answer_tokens: float
     training_seconds: float = 0.0
+    training_tokens: int = 0
     examples: int = 0
 
     @property
     def tokens(self) -> float:
         """Prompt and answer tokens per question."""
         return self.prompt_tokens + self.answer_tokens
+
+    def cost(self, questions: int) -> float:
+        """Tokens computed for training and ``questions`` answers; it does not depend on the machine, as seconds do.
+
+        A trained token counts three times: its backward pass costs about twice its forward pass.
+        """
+        return TRAINED_TOKEN * self.training_tokens + questions * self.tokens
 
     def metric(self, name: str, rows=None) -> Metric:
         """A figure with its interval, over all questions or those where ``rows`` is True."""
@@ -59,7 +84,7 @@ class WayResult:
 
 def ask(
     model, tokenizer, way: str, chats: list[list[dict]], score: Callable[[list[str]], dict[str, np.ndarray]], *,
-    batch_size: int, max_new_tokens: int, training_seconds: float = 0.0, examples: int = 0,
+    batch_size: int, max_new_tokens: int, training_seconds: float = 0.0, training_tokens: int = 0, examples: int = 0,
 ) -> WayResult:  # fmt: skip
     """Ask every chat, score the outputs, and count seconds and tokens.
 
@@ -68,7 +93,7 @@ def ask(
         chats: one list of messages per question.
         score: from the outputs to per-question figures by metric name.
         batch_size, max_new_tokens: as for :func:`lorakit_helpers.evaluation.generate`.
-        training_seconds, examples: see :class:`WayResult`.
+        training_seconds, training_tokens, examples: see :class:`WayResult`.
     """
     start = time.perf_counter()
     outputs = generate(model, tokenizer, chats, batch_size=batch_size, max_new_tokens=max_new_tokens)
@@ -76,7 +101,7 @@ def ask(
     prompts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
     return WayResult(
         way, tuple(outputs), score(outputs), seconds, _mean_tokens(tokenizer, prompts), _mean_tokens(tokenizer, outputs),
-        training_seconds, examples,
+        training_seconds, training_tokens, examples,
     )  # fmt: skip
 
 

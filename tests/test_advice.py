@@ -1,5 +1,6 @@
 """The advice follows from what was measured: change the figures and it changes; every rule fires when it should."""
 
+import math
 import time
 
 import numpy as np
@@ -18,19 +19,18 @@ def share(value, n=N):
     return (np.arange(n) < round(value * n)).astype(float)
 
 
-def way(name, seconds=1.0, tokens=100.0, **figures):
+def way(name, tokens=100.0, **figures):
     trained = name in (TUNED, BOTH)
     correct = {figure.replace("_", " "): share(value) for figure, value in figures.items()}
-    return WayResult(name, ("",) * N, correct, seconds, tokens - 10, 10.0, 100.0 if trained else 0.0, 240 if trained else 0)
+    return WayResult(name, ("",) * N, correct, 1.0, tokens - 10, 10.0, 9.0, 1000 * trained, 240 * trained)
 
 
 def made(facts=(0.0, 0.0, 0.6, 0.1, 0.9), fields=(0.1, 0.3, 0.4, 0.9, 0.9), valid=(0.2, 0.9, 0.9, 1.0, 1.0),
-         followed=(0, 0, 0.7, 0, 0.9), recited=(0, 0, 0, 0.4, 0), tokens=(80, 250, 300, 60, 200),
-         seconds=(1,) * 5) -> Evidence:  # fmt: skip
+         followed=(0, 0, 0.7, 0, 0.9), recited=(0, 0, 0, 0.4, 0), tokens=(80, 250, 300, 60, 200)) -> Evidence:  # fmt: skip
     return Evidence(
-        {n: way(n, s, t, answered=a) for n, a, t, s in zip(WAYS, facts, tokens, seconds, strict=True)},
-        {n: way(n, s, t, fields_right=f, exact_match=f / 2, valid_JSON=v)
-         for n, f, v, t, s in zip(WAYS, fields, valid, tokens, seconds, strict=True)},
+        {n: way(n, t, answered=a) for n, a, t in zip(WAYS, facts, tokens, strict=True)},
+        {n: way(n, t, fields_right=f, exact_match=f / 2, valid_JSON=v)
+         for n, f, v, t in zip(WAYS, fields, valid, tokens, strict=True)},
         {n: share(v, 18) for n, v in zip(WAYS, followed, strict=True)},
         {n: share(v, 18) for n, v in zip(WAYS, recited, strict=True)}, shown=3,
     )  # fmt: skip
@@ -51,15 +51,16 @@ def test_turned_figures_turn_the_advice():
 
 
 def test_among_ways_not_shown_to_differ_the_cheapest_is_taken():
-    same = made(facts=(0.5,) * 5)
+    same = made(facts=(0.5,) * 5, tokens=(80,) * 5)
     assert advise(Needs("facts"), same).way == ZERO
-    assert advise(Needs("facts"), made(facts=(0.5,) * 5, seconds=(9, 9, 9, 1, 9))).way == TUNED
+    assert advise(Needs("facts"), made(facts=(0.5,) * 5, tokens=(90, 90, 90, 50, 90))).way == TUNED
 
 
 def test_training_pays_only_when_enough_questions_are_to_come():
-    evidence = made(facts=(0.0, 0.0, 0.6, 0.6, 0.6), seconds=(1, 1, 2, 1, 1))
-    assert advise(Needs("facts", questions=99), evidence).way == RAG
-    assert advise(Needs("facts", questions=101), evidence).way == TUNED
+    evidence = made(facts=(0.0, 0.0, 0.6, 0.6, 0.6), tokens=(80, 80, 300, 60, 300))
+    pays = 3 * 1000 / (300 - 60)  # 1000 trained tokens, three times each, against the tokens saved per question
+    assert advise(Needs("facts", questions=math.floor(pays)), evidence).way == RAG
+    assert advise(Needs("facts", questions=math.floor(pays) + 1), evidence).way == TUNED
 
 
 def test_a_budget_strikes_out_exactly_the_ways_measured_above_it():

@@ -27,12 +27,24 @@ def test_asking_counts_tokens_as_the_tokenizer_does_and_scores_the_outputs(tiny,
         seen.append(list(outputs))
         return {"long": np.array([len(output) for output in outputs], float)}
 
-    found = ask(model, tokenizer, "RAG", chats, score, batch_size=2, max_new_tokens=3, training_seconds=7.0, examples=9)
+    found = ask(
+        model,
+        tokenizer,
+        "RAG",
+        chats,
+        score,
+        batch_size=2,
+        max_new_tokens=3,
+        training_seconds=7.0,
+        training_tokens=50,
+        examples=9,
+    )
     assert list(found.outputs) == seen[0] and found.correct["long"].tolist() == [len(o) for o in found.outputs]
     ids = [tokenizer.apply_chat_template(c, add_generation_prompt=True, return_dict=True)["input_ids"] for c in chats]
     assert found.prompt_tokens == np.mean([len(i) for i in ids]) and 0 < found.seconds < 60
     assert found.answer_tokens == np.mean([len(tokenizer(o, add_special_tokens=False)["input_ids"]) for o in found.outputs])
     assert found.tokens == found.prompt_tokens + found.answer_tokens and (found.training_seconds, found.examples) == (7.0, 9)
+    assert found.cost(10) - found.cost(0) == pytest.approx(10 * found.tokens) and found.cost(0) == 3 * 50
 
 
 def test_a_metric_over_chosen_rows_looks_at_those_rows():

@@ -78,7 +78,7 @@ class DecisionPanel(Panel):
 
     def _drawn(self) -> bytes:
         if self._picture is None:
-            self._ax = Figure(figsize=(7.4, 2.5), dpi=110).add_axes((0.17, 0.2, 0.81, 0.77))
+            self._ax = Figure(figsize=(7.4, 2.5), dpi=110).add_axes((0.2, 0.2, 0.79, 0.77))
             plot_advice(self.result, ax=self._ax)
             moving = (*self._ax.patches, *self._ax.collections, *self._ax.texts)
             self._picture = Picture(self._ax.figure, moving)
