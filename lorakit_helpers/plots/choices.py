@@ -43,10 +43,13 @@ def describe_ways(groups: dict) -> str:
 
 def plot_advice(advice, *, ax=None):
     """The figure each way was judged by, with what the rules did to it; returns the axes."""
+    from matplotlib.patheffects import withStroke
+
     ax = ax or new_axes(7.4, 2.6)
     ways = list(advice.scores)
     ax.barh(range(len(ways)), [0] * len(ways), 0.62, edgecolor="white")
-    ax.hlines(range(len(ways)), 0, 0, color="black", lw=1.2)
+    lines = ax.hlines(range(len(ways)), 0, 0, color="black", lw=1.2)
+    lines.set_path_effects([withStroke(linewidth=3, foreground="white")])  # black alone is lost on the dark bar
     for i in range(len(ways)):
         ax.text(102, i, "", va="center", fontsize=9)
     ax.set_yticks(range(len(ways)), ways)
