@@ -156,8 +156,8 @@ def resolvable_difference(n: int, rate: float, *, discordance: float | None = No
     paired-sample design"): with a share ``psi`` of rows on which the two models differ, a difference ``d`` needs
     ``n = (z_a * sqrt(psi) + z_b * sqrt(psi - d**2))**2 / d**2`` rows, where z_a = 1.96 (two-sided, 5 %) and z_b = 0.84.
 
-    The exact test of :func:`~lorakit_helpers.evaluation.verdict` is a little more careful, and finds such a difference
-    a little less often.
+    The exact test of :func:`~lorakit_helpers.evaluation.verdict` is more careful and finds such a difference a
+    little less often (75 to 79 times in 100 in simulations of 50 to 600 rows).
 
     Args:
         n: rows of the test set.
