@@ -25,7 +25,7 @@ RULES = {
     "R4": "Facts that change need a way that follows the change",
     "R5": "An exact form needs a way whose outputs have it",
     "R6": "What must stay removable does not belong into weights",
-    "R7": "Of the ways left, the best; among equals, the cheapest for your number of questions",
+    "R7": "Of the ways left, the best; among equals that may be good enough, the cheapest for your number of questions",
     "R8": "The best measured may still not be good enough",
     "R9": "On a larger model, measure again before you train",
 }
@@ -247,7 +247,8 @@ def _choose(left, judged, needs: Needs, evidence: Evidence) -> tuple[str, Findin
     best = max(left, key=lambda way: judged[way][1].mean())
     cost = {way: sum(results[way].cost(needs.questions) for results in _tasks(needs, evidence)) for way in left}
     equals = [way for way in left if way == best or not _better(judged[way], judged[best])]
-    chosen = min(equals, key=lambda way: (cost[way], WAYS.index(way)))
+    able = [way for way in equals if _metric(*judged[way]).high >= needs.wanted] or [best]
+    chosen = min(able, key=lambda way: (cost[way], WAYS.index(way)))
     told = f"best is {best}, {_metric(*judged[best])}"
     others = [way for way in equals if way != best]
     if others:

@@ -121,6 +121,15 @@ def test_a_best_that_is_not_good_enough_is_said_to_be():
     assert "less than you want" in str(advise(Needs("facts", wanted=1.0), made()))
 
 
+def test_a_cheaper_way_is_passed_over_when_it_cannot_be_good_enough():
+    close = made(facts=(0.0, 0.0, 0.5, 0.1, 0.58))
+    low, high = (advise(Needs("facts", wanted=wanted), close) for wanted in (0.5, 0.65))
+    assert low.scores[RAG].high < 0.65 < low.scores[BOTH].high
+    cheap = made(facts=(0.0, 0.0, 0.5, 0.1, 0.58), tokens=(80, 250, 190, 60, 200))
+    assert advise(Needs("facts", wanted=0.5), cheap).way == RAG and advise(Needs("facts", wanted=0.65), cheap).way == BOTH
+    assert low.way == high.way == BOTH
+
+
 def test_a_larger_model_calls_for_new_measurements():
     assert "R9" in advise(Needs("facts", small_model=False), made()).rules
     assert "R9" not in advise(Needs("facts"), made()).rules
