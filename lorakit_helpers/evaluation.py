@@ -283,8 +283,8 @@ def paired_difference(name: str, before, after, *, unit: str = "", lower_is_bett
         LorakitError: when the two differ in length or are empty.
 
     Example:
-        >>> print(paired_difference("exact match", [0.0] * 8, [1.0] * 6 + [0.0] * 2))
-        exact match: 0.0% -> 75.0%, +75.0 points [+37.5, +100.0]
+        >>> paired_difference("exact match", [0.0] * 8, [1.0] * 6 + [0.0] * 2).difference
+        0.75
     """
     a, b = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     if len(a) != len(b) or not len(a):
