@@ -421,4 +421,4 @@ def test_base_model_is_right_on_at_least_three_in_five_of_the_half_that_chose_no
     scores = score_probes(*load_model(base), load_probes("report"))
     assert scores.metrics["overall"].value >= 0.6
     for name, metric in scores.metrics.items():
-        assert metric.low > scores.chance[name], name
+        assert metric.value > scores.chance[name] + 0.15, name
