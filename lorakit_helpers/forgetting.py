@@ -27,7 +27,8 @@ class Forgetting:
 
     Attributes:
         before, after: their scores.
-        differences: ``after - before`` by skill, and overall, paired over the probes.
+        differences: ``after - before`` by skill, by kind, and overall, paired over the probes. A model that now writes in
+            the form of its task loses the answers, whatever it still knows; the choices tell the two apart.
     """
 
     before: ProbeScores = field(repr=False)
@@ -38,8 +39,8 @@ class Forgetting:
         """``"worse"``, ``"better"`` or ``"no evidence of a change"``.
 
         The rule is :func:`lorakit_helpers.evaluation.verdict`'s: the interval lies on one side of zero, and p < 0.05.
-        A skill is one of several looks at the same two models, so its p is first multiplied by their number
-        (Bonferroni): else six skills that did not change would give a false alarm in about one comparison of four.
+        A skill or kind is one of several looks at the same two models, so its p is first multiplied by their number
+        (Bonferroni): six skills that did not change would else give a false alarm far more often than once in twenty.
         """
         d = self._difference(name)
         looks = 1 if name == OVERALL else max(1, len(self.differences) - 1)
@@ -49,15 +50,15 @@ class Forgetting:
     def _difference(self, name: str) -> Difference:
         if name not in self.differences:
             raise LorakitError(
-                "skill", got=repr(name), expected="one of " + ", ".join(self.differences), do="Choose one of these."
+                "group of probes", got=repr(name), expected="one of " + ", ".join(self.differences), do="Choose one of these."
             )
         return self.differences[name]
 
     @property
     def table(self) -> str:
-        """Markdown: every skill before and after, the paired difference in points with its interval, and the verdict."""
+        """Markdown: every group before and after, the paired difference in points with its interval, and the verdict."""
         lines = [
-            "| skill | probes | chance | before | after | difference (points) | verdict |",
+            "| of | probes | chance | before | after | difference (points) | verdict |",
             "|---|---|---|---|---|---|---|",
         ]
         old, new = self.before.metrics, self.after.metrics
@@ -98,8 +99,8 @@ def compare_probes(before: ProbeScores, after: ProbeScores) -> Forgetting:
 
 
 def probes_table(scores: ProbeScores) -> str:
-    """One model's scores as a Markdown table: skill, probes, chance, share of right replies with its interval."""
-    lines = ["| skill | probes | chance | right |", "|---|---|---|---|"]
+    """One model's scores as a Markdown table: skill or kind, probes, chance, share of right replies with its interval."""
+    lines = ["| of | probes | chance | right |", "|---|---|---|---|"]
     lines += [f"| {name} | {m.n} | {scores.chance[name]:.0%} | {_share(m)} |" for name, m in scores.metrics.items()]
     return "\n".join(lines)
 

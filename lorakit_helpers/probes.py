@@ -18,12 +18,14 @@ from .handbook import answered
 from .rows import load_rows
 
 __all__ = [
-    "HALVES", "OVERALL", "SKILLS", "Probe", "ProbeScores", "load_probes", "option_log_probabilities", "score_probes",
+    "HALVES", "KINDS", "OVERALL", "SKILLS", "Probe", "ProbeScores", "load_probes", "option_log_probabilities", "score_probes",
 ]  # fmt: skip
 
 SKILLS = ("facts", "arithmetic", "common sense", "instructions", "language", "safety and tone")
 #: Forms of question were chosen with the base model's answers on one half in view; the other half is what to report.
 HALVES = ("select", "report")
+#: The probes by how they are scored: what a model still knows, and whether it still says so. Names of groups, with the kind.
+KINDS = {"all choices": "choice", "all answers": "answer"}
 OVERALL = "overall"
 #: An answer must come within so many tokens.
 ANSWER_TOKENS = 24
@@ -133,24 +135,26 @@ class ProbeScores:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The skills that were asked for, then ``"overall"``."""
-        asked = {probe.skill for probe in self.probes}
-        return (*(skill for skill in SKILLS if skill in asked), OVERALL)
+        """The groups of probes: the skills that were asked for, the two kinds (where there are both), ``"overall"``."""
+        skills, kinds = {probe.skill for probe in self.probes}, {probe.kind for probe in self.probes}
+        return (*(skill for skill in SKILLS if skill in skills), *(KINDS if len(kinds) == 2 else ()), OVERALL)
 
     def rows(self, name: str) -> np.ndarray:
-        """True where a probe belongs to the skill; everywhere for ``"overall"``."""
+        """True where a probe belongs to the group; everywhere for ``"overall"``."""
         if name not in self.names:
-            raise LorakitError("skill", got=repr(name), expected="one of " + ", ".join(self.names), do="Choose one of these.")
-        return np.array([name in (OVERALL, probe.skill) for probe in self.probes])
+            raise LorakitError(
+                "group of probes", got=repr(name), expected="one of " + ", ".join(self.names), do="Choose one of these."
+            )
+        return np.array([name == OVERALL or name == probe.skill or KINDS.get(name) == probe.kind for probe in self.probes])
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """The share of right replies by skill and overall, with bootstrap intervals over the probes."""
+        """The share of right replies by group (see :attr:`names`), with bootstrap intervals over the probes."""
         return {name: mean_metric(name, self.correct[self.rows(name)]) for name in self.names}
 
     @property
     def chance(self) -> dict[str, float]:
-        """What guessing would reach, by skill and overall: the mean of the probes' own chances."""
+        """What guessing would reach, by group: the mean of the probes' own chances."""
         chances = np.array([probe.chance for probe in self.probes])
         return {name: float(chances[self.rows(name)].mean()) for name in self.names}
 

@@ -281,16 +281,18 @@ def test_no_probes_are_refused():
 def test_shares_and_chances_are_plain_counts_by_skill():
     made = [choice("a-01"), choice("b-01", ("a", "b", "c")), written("c-01", "x"), choice("d-01", skill="language")]
     scores = ProbeScores(tuple(made), np.array([1.0, 1, 0, 0]), ("",) * 4, ((),) * 4)
-    assert scores.names == ("facts", "language", "overall")
-    assert {name: m.value for name, m in scores.metrics.items()} == pytest.approx(
-        {"facts": 2 / 3, "language": 0, "overall": 0.5}
+    assert scores.names == ("facts", "language", "all choices", "all answers", "overall")
+    shares = {name: metric.value for name, metric in scores.metrics.items()}
+    assert shares == pytest.approx({"facts": 2 / 3, "language": 0, "all choices": 2 / 3, "all answers": 0, "overall": 0.5})
+    choices = (1 / 2 + 1 / 3 + 1 / 2) / 3
+    assert scores.chance == pytest.approx(
+        {"facts": (1 / 2 + 1 / 3) / 3, "language": 0.5, "all choices": choices, "all answers": 0, "overall": choices * 3 / 4}
     )
-    assert scores.chance == pytest.approx({"facts": (1 / 2 + 1 / 3 + 0) / 3, "language": 0.5, "overall": (1 + 1 / 3) / 4})
     part = scores.part(lambda probe: probe.skill == "language")
     assert part.names == ("language", "overall") and part.correct.tolist() == [0]
     with pytest.raises(LorakitError, match="at least one"):
         scores.part(lambda probe: False)
-    with pytest.raises(LorakitError, match="facts, language, overall"):
+    with pytest.raises(LorakitError, match="facts, language, all choices"):
         scores.rows("cooking")
     assert json.loads(json.dumps(scores.to_dict()))["replies"][1]["correct"] is True
     assert "| language | 1 | 50% | 0.0%" in probes_table(scores)
