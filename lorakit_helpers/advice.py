@@ -216,7 +216,8 @@ def _change(needs: Needs, evidence: Evidence) -> Finding | None:
         return None
     shares = {way: _metric("followed", evidence.followed[way]) for way in WAYS}
     best = max(WAYS, key=lambda way: shares[way].value)
-    out = tuple(way for way in WAYS if shares[way].high < shares[best].low)
+    none = {way for way in WAYS if shares[way].value == 0 and shares[best].low > 0}
+    out = tuple(way for way in WAYS if way in none or shares[way].high < shares[best].low)
     told = f"{best} told the new fact in {shares[best].value:.0%} of {shares[best].n} changed questions"
     if out:
         told += ", " + ", ".join(f"{way} in {shares[way].value:.0%}" for way in out)

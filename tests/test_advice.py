@@ -89,6 +89,12 @@ def test_changing_facts_rule_out_nothing_when_all_followed_alike():
     assert out_by(advice, "R4") == () and "no way is clearly behind" in str(advice.findings[1])
 
 
+def test_a_way_that_told_no_new_fact_is_out_once_another_surely_told_some():
+    for told, out in ((5 / 18, (ZERO, FEW, TUNED)), (1 / 18, ())):
+        advice = advise(Needs("facts", "every week"), made(followed=(0, 0, told, 0, told)))
+        assert out_by(advice, "R4") == out
+
+
 def test_changing_facts_do_not_matter_where_behaviour_is_lacking():
     assert "R4" not in advise(Needs("behaviour", "every week"), made()).rules
 
