@@ -27,7 +27,7 @@ class Lesson:
 
 LESSONS = (
     Lesson("00_start_here", "Check-up, map, first look at the base model", 1),
-    Lesson("01_prompt_rag_or_finetune", "Prompting, RAG or fine-tuning, measured on the same questions", 8, uses="07"),
+    Lesson("01_prompt_rag_or_finetune", "Prompting, RAG or fine-tuning, measured on the same questions", 7, uses="07"),
     Lesson("02_vram_math", "Where the memory goes", 1),
     Lesson("03_low_rank_and_lora", "LoRA by hand, equal to peft", 2, uses="07"),
     Lesson("04_quantization_and_qlora", "NF4 by hand, equal to bitsandbytes", 1),
