@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ..advice import CHANGE, LACKS, RULES, Evidence, Needs, advise
 from ..plots.choices import move_advice, plot_advice
-from ._panel import Panel
+from ._panel import Panel, labelled
 from ._picture import Picture
 
 __all__ = ["DecisionPanel", "needs_of"]
@@ -31,50 +31,35 @@ class DecisionPanel(Panel):
     """Panel for notebook 01. ``controls``, ``result`` (an ``Advice``) and ``widget`` as in every panel."""
 
     def __init__(self, evidence: Evidence):
-        self._evidence, self._picture, self.result = evidence, None, None
-        style, wide = {"description_width": "initial"}, w.Layout(width="480px")
+        self._evidence, self.rules, made = evidence, w.HTML(), labelled(480)
+        style = made["style"]
 
         def counts(options, value, description):
-            return w.SelectionSlider(options=[(f"{n:,}", n) for n in options], value=value, description=description,
-                                     style=style, layout=wide)  # fmt: skip
+            marked = [(f"{n:,}", n) for n in options]
+            return w.SelectionSlider(options=marked, value=value, description=description, **made)
 
-        self.controls = {
-            "lack": w.Dropdown(options=LACKS, value="facts", description="The model lacks", style=style, layout=wide),
-            "change": w.Dropdown(options=CHANGE, value=CHANGE[0], description="Facts change", style=style, layout=wide),
+        controls = {
+            "lack": w.Dropdown(options=LACKS, value="facts", description="The model lacks", **made),
+            "change": w.Dropdown(options=CHANGE, value=CHANGE[0], description="Facts change", **made),
             "examples": counts(EXAMPLES, 1000, "Labelled examples"),
             "budget": counts(BUDGETS, 2048, "Tokens a question, at most"),
             "questions": counts(QUESTIONS, 10_000, "Questions to come"),
-            "wanted": w.IntSlider(value=50, min=0, max=100, step=5, description="Right answers needed (%)", style=style,
-                                  layout=wide),
+            "wanted": w.IntSlider(value=50, min=0, max=100, step=5, description="Right answers needed (%)", **made),
             "exact_form": w.Checkbox(value=False, description="A program reads the answers", style=style),
             "private": w.Checkbox(value=False, description="Texts must stay removable", style=style),
             "small_model": w.Checkbox(value=True, description="It must run on a small model", style=style),
             "reset": w.Button(description="Reset"),
         }  # fmt: skip
-        self._inputs = {name: c for name, c in self.controls.items() if name != "reset"}
-        self._start = {name: control.value for name, control in self._inputs.items()}
-        self.sentence, self.rules = w.HTML(), w.HTML()
-        self.image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
-        self.widget = w.VBox([*self.controls.values(), self.sentence, self.image, self.rules])
-        self._quiet = False
-        for control in self._inputs.values():
-            control.observe(lambda _: self.run(), "value")
-        self.controls["reset"].on_click(lambda _: self._reset())
-        self.run()
+        self._wire(controls, below=[self.rules])
 
-    def run(self):
-        """Read the controls, apply the rules, show them; a problem is shown as a sentence."""
-        if self._quiet:
-            return self.result
-        try:
-            needs = needs_of({name: control.value for name, control in self._inputs.items()})
-            self.result = advise(needs, self._evidence)
-            self.rules.value = _table(self.result)
-            self._tell(str(self.result), self._drawn())
-        except Exception as error:  # a callback's exception would be invisible in the page
-            self.rules.value = ""
-            self._refuse(error)
-        return self.result
+    def _show(self, values):
+        self.result = advise(needs_of(values), self._evidence)
+        self.rules.value = _table(self.result)
+        return str(self.result), self._drawn()
+
+    def _refuse(self, error):
+        self.rules.value = ""
+        super()._refuse(error)
 
     def _drawn(self) -> bytes:
         if self._picture is None:
@@ -84,10 +69,6 @@ class DecisionPanel(Panel):
             self._picture = Picture(self._ax.figure, moving)
         move_advice(self._ax, self.result)
         return self._picture.png()
-
-    def _reset(self):
-        self._to_start()
-        self.run()
 
 
 def _table(advice) -> str:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from ..data import length_choice
 from ..memory import CATALOGUE, TrainSetup, find_model
 from ..plots.lengths import describe_lengths, move_lengths, move_padding, plot_lengths, plot_padding
-from ._panel import Panel
+from ._panel import Panel, labelled
 from ._picture import Picture
 from .memory_panel import METHODS
 
@@ -31,34 +31,17 @@ class LengthPanel(Panel):
         model: at the start.
         tokens_per_s: measured speed, padding included; None shows no time.
         """
-        self._data, self._tokens_per_s, self._picture, self.result = data, tokens_per_s, None, None
+        self._data, self._tokens_per_s = data, tokens_per_s
         self._longest = max(max(lengths) for lengths, _ in data.values())
-        self.controls = _controls(data, max_length, self._longest, find_model(model).name)
-        self._inputs = {name: c for name, c in self.controls.items() if name != "reset"}
-        self._start = {name: control.value for name, control in self._inputs.items()}
-        self.sentence, self.image = w.HTML(), w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
-        self.widget = w.VBox([*self.controls.values(), self.sentence, self.image])
-        self._quiet = False
-        for control in self._inputs.values():
-            control.observe(lambda _: self.run(), "value")
-        self.controls["reset"].on_click(lambda _: self._reset())
-        self.run()
+        self._wire(_controls(data, max_length, self._longest, find_model(model).name))
 
-    def run(self):
-        """Show what the controls say; a problem is shown as a sentence."""
-        if self._quiet:
-            return self.result
-        try:
-            get = {name: control.value for name, control in self._inputs.items()}
-            lengths, answers = self._data[get["rows"]]
-            self.result = length_choice(
-                lengths, answers, get["max_length"], batch_size=get["batch_size"], model=get["model"],
-                setup=TrainSetup(**METHODS[get["method"]]), tokens_per_s=self._tokens_per_s,
-            )  # fmt: skip
-            self._tell(describe_lengths(self.result, f"{get['rows']}, {get['method']}"), self._drawn(lengths))
-        except Exception as error:  # a callback's exception would be invisible in the page
-            self._refuse(error)
-        return self.result
+    def _show(self, values):
+        lengths, answers = self._data[values["rows"]]
+        self.result = length_choice(
+            lengths, answers, values["max_length"], batch_size=values["batch_size"], model=values["model"],
+            setup=TrainSetup(**METHODS[values["method"]]), tokens_per_s=self._tokens_per_s,
+        )  # fmt: skip
+        return describe_lengths(self.result, f"{values['rows']}, {values['method']}"), self._drawn(lengths)
 
     def _drawn(self, lengths) -> bytes:
         length = self.result.cost.max_length
@@ -75,10 +58,6 @@ class LengthPanel(Panel):
         move_padding(self._bars, self.result)
         return self._picture.png()
 
-    def _reset(self):
-        self._to_start()
-        self.run()
-
 
 def _top(data) -> float:
     """A height, in per cent, that holds the histogram of every data set."""
@@ -90,8 +69,7 @@ def _top(data) -> float:
 
 
 def _controls(data, max_length, longest, model) -> dict:
-    style, wide = {"description_width": "initial"}, w.Layout(width="440px")
-    made = {"style": style, "layout": wide}
+    made = labelled(440)
     most = -(-max(longest, _SHORTEST + _STEP) // _STEP) * _STEP
     start = min(max(_SHORTEST, round(max_length / _STEP) * _STEP), most)
     powers = [2**i for i in range(7)]

@@ -8,7 +8,7 @@ from ..lowrank.adapter import TARGETS
 from ..memory import find_model
 from ..plots.figures import png_bytes
 from ..plots.lowrank import describe_adapter, move_adapter, plot_adapter, plot_toy
-from ._panel import Panel
+from ._panel import Panel, labelled
 from ._picture import Picture
 from ._status import status
 
@@ -38,54 +38,35 @@ class LoRAPanel(Panel):
     """
 
     def __init__(self, model: str = "Llama-3.1-8B", *, toy_steps: int = 300):
-        style, wide = {"description_width": "initial"}, w.Layout(width="420px")
         find_model(model)
-        self._toy_steps, self._picture, self.runs, self.result = toy_steps, None, [], None
-        made = {"style": style, "layout": wide}
-        self._start = {
-            "model": model,
-            "r": 16,
-            "lora_alpha": 16,
-            "use_rslora": False,
-            "lora_dropout": 0.0,
-            "targets": "all seven",
-        }
-        self.controls = {
-            "model": w.Dropdown(options=_MODELS, description="base model", **made),
+        self._toy_steps, self.runs, made = toy_steps, [], labelled(420)
+        controls = {
+            "model": w.Dropdown(options=_MODELS, value=model, description="base model", **made),
             "r": w.SelectionSlider(options=_POWERS, value=16, description="rank r", **made),
             "lora_alpha": w.SelectionSlider(options=_POWERS, value=16, description="lora_alpha", **made),
-            "use_rslora": w.Checkbox(description="rsLoRA: scale by alpha / √r", indent=False, layout=wide),
+            "use_rslora": w.Checkbox(description="rsLoRA: scale by alpha / √r", indent=False, layout=made["layout"]),
             "lora_dropout": w.FloatSlider(min=0, max=0.5, step=0.05, readout_format=".2f", description="lora_dropout", **made),
-            "targets": w.Dropdown(options=list(TARGETS), description="target modules", **made),
+            "targets": w.Dropdown(options=list(TARGETS), value="all seven", description="target modules", **made),
             "train": w.Button(description="Train the toy layer", button_style="primary", layout=w.Layout(width="200px")),
             "reset": w.Button(description="Reset"),
         }  # fmt: skip
-        self.sentence, self.toy = w.HTML(), w.HTML(status("Toy layer: not trained yet."))
+        self.toy = w.HTML()
         self.image, self.toy_image = (w.Image(format="png", layout=w.Layout(max_width="50%")) for _ in range(2))
-        knobs = [self.controls[name] for name in self._start]
-        buttons = w.HBox([self.controls["train"], self.controls["reset"]])
-        pictures = w.HBox([self.image, self.toy_image])
-        self.widget = w.VBox([w.HBox([w.VBox(knobs[:3]), w.VBox(knobs[3:])]), buttons, self.sentence, self.toy, pictures])
+        *knobs, train, reset = controls.values()
         figures = (Figure(figsize=(4.4, 2.9), dpi=110) for _ in range(2))
         self._axes = tuple(f.add_axes((left, 0.17, 0.95 - left, 0.76)) for f, left in zip(figures, (0.25, 0.14), strict=False))
-        self._quiet = False
-        for knob in knobs:
-            knob.observe(lambda change: self.draw(), names="value")
-        self.controls["train"].on_click(lambda _: self.train())
-        self.controls["reset"].on_click(lambda _: self.restore())
-        self.restore()
+        train.on_click(lambda _: self.train())
+        self._forget_runs()
+        self._wire(
+            controls,
+            rows=[w.HBox([w.VBox(knobs[:3]), w.VBox(knobs[3:])]), w.HBox([train, reset])],
+            pictures=w.VBox([self.toy, w.HBox([self.image, self.toy_image])]),
+        )
 
-    def draw(self) -> None:
-        """Show the adapter the controls describe; a problem is shown as a sentence."""
-        if self._quiet:
-            return
-        try:
-            get = {name: self.controls[name].value for name in self._start}
-            self.result = adapter_size(find_model(get["model"]).shape, get["r"], TARGETS[get["targets"]])
-            scale = lora_scaling(get["lora_alpha"], get["r"], get["use_rslora"])
-            self._tell(f"{get['model']}: {describe_adapter(self.result)} The update is scaled by {scale:g}.", self._drawn())
-        except Exception as error:  # a callback's exception would be invisible in the page
-            self._refuse(error)
+    def _show(self, values):
+        self.result = adapter_size(find_model(values["model"]).shape, values["r"], TARGETS[values["targets"]])
+        scale = lora_scaling(values["lora_alpha"], values["r"], values["use_rslora"])
+        return f"{values['model']}: {describe_adapter(self.result)} The update is scaled by {scale:g}.", self._drawn()
 
     def _drawn(self) -> bytes:
         ax = self._axes[0]
@@ -120,10 +101,11 @@ class LoRAPanel(Panel):
         plot_toy(self.runs, ax=self._axes[1])
         self.toy_image.value = png_bytes(self._axes[1].figure)
 
-    def restore(self) -> None:
-        """All controls as at the start, no toy runs."""
-        self._to_start()
+    def _forget_runs(self):
         self.runs = []
         self.toy.value = status("Toy layer: not trained yet.")
         self._redraw_toy()
-        self.draw()
+
+    def _reset(self):
+        self._forget_runs()
+        super()._reset()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ..lowrank.adapter import TARGETS
 from ..memory import CATALOGUE, GPUS, Plan, TrainSetup, find_gpu, find_model, plan
 from ..plots.memory import move_memory, plot_memory
-from ._panel import Panel
+from ._panel import Panel, labelled
 from ._picture import Picture
 
 __all__ = ["METHODS", "MemoryPanel", "fit_sentence", "ladder_html"]
@@ -64,38 +64,24 @@ class MemoryPanel(Panel):
 
     def __init__(self, model: str = "Llama-3.1-8B", gpu: str = "RTX 3060"):
         model, gpu = find_model(model).name, find_gpu(gpu).name
-        self._picture, self.result = None, None
-        self.controls = _controls(model, gpu)
-        self._inputs = {name: c for name, c in self.controls.items() if name != "reset"}
-        self._start = {name: control.value for name, control in self._inputs.items()}
-        self.sentence, self.ladder = w.HTML(), w.HTML()
-        self.image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
-        columns = [list(self.controls.values())[:5], list(self.controls.values())[5:]]
-        self.widget = w.VBox([w.HBox([w.VBox(column) for column in columns]), self.sentence, self.image, self.ladder])
-        self._quiet = False
-        for control in self._inputs.values():
-            control.observe(lambda _: self.draw(), "value")
-        self.controls["reset"].on_click(lambda _: self._reset())
-        self.draw()
+        controls, self.ladder = _controls(model, gpu), w.HTML()
+        columns = [list(controls.values())[:5], list(controls.values())[5:]]
+        self._wire(controls, rows=[w.HBox([w.VBox(column) for column in columns])], below=[self.ladder])
 
-    def draw(self) -> None:
-        """Show what the controls say; a problem is shown as a sentence."""
-        if self._quiet:
-            return
-        try:
-            get = {name: control.value for name, control in self._inputs.items()}
-            full = get["method"].startswith("full")
-            self.controls["r"].disabled = self.controls["targets"].disabled = full
-            own = {name: get[name] for name in _FIELDS}
-            setup = TrainSetup(**METHODS[get["method"]], target_modules=TARGETS[get["targets"]], **own)
-            card = GPUS[get["gpu"]].memory_gib
-            self.result = plan(find_model(get["model"]).shape, card, setup)
-            picture = self._drawn(self.result.estimate, card)
-            self.ladder.value = ladder_html(self.result)
-            self._tell(f"{get['model']} on {get['gpu']}: {fit_sentence(self.result)}", picture)
-        except Exception as error:  # a callback's exception would be invisible in the page
-            self.ladder.value = ""
-            self._refuse(error)
+    def _show(self, values):
+        full = values["method"].startswith("full")
+        self.controls["r"].disabled = self.controls["targets"].disabled = full
+        own = {name: values[name] for name in _FIELDS}
+        setup = TrainSetup(**METHODS[values["method"]], target_modules=TARGETS[values["targets"]], **own)
+        card = GPUS[values["gpu"]].memory_gib
+        self.result = plan(find_model(values["model"]).shape, card, setup)
+        picture = self._drawn(self.result.estimate, card)
+        self.ladder.value = ladder_html(self.result)
+        return f"{values['model']} on {values['gpu']}: {fit_sentence(self.result)}", picture
+
+    def _refuse(self, error):
+        self.ladder.value = ""
+        super()._refuse(error)
 
     def _drawn(self, estimate, card) -> bytes:
         """The bar on an axis of twice the card."""
@@ -107,21 +93,16 @@ class MemoryPanel(Panel):
         move_memory(self._ax, estimate, **sizes)
         return self._picture.png()
 
-    def _reset(self):
-        self._to_start()
-        self.draw()
-
 
 def _controls(model, gpu) -> dict:
-    style, wide = {"description_width": "initial"}, w.Layout(width="420px")
-    made = {"style": style, "layout": wide}
+    made = labelled(420)
 
     def powers(description, value, low, high):
         options = [2**i for i in range(low, high + 1)]
         return w.SelectionSlider(options=options, value=value, description=description, **made)
 
     cards = [(str(card), name) for name, card in GPUS.items()]
-    check = {"indent": False, "layout": wide}
+    check = {"indent": False, "layout": made["layout"]}
     return {
         "model": w.Dropdown(options=list(CATALOGUE), value=model, description="model", **made),
         "method": w.Dropdown(options=list(METHODS), value="QLoRA (NF4 weights)", description="method", **made),

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from ..plots.quantization import describe_quantized, move_quantized, plot_quantized
 from ..quantization import BLOCK_SIZES, CODEBOOKS, quantize
-from ._panel import Panel
+from ._panel import Panel, labelled
 from ._picture import Picture
 
 __all__ = ["QuantizationPanel", "sample_weights"]
@@ -32,53 +32,22 @@ class QuantizationPanel(Panel):
     """Panel for notebook 04. ``controls``, ``result`` (a ``Quantized``) and ``widget`` as in every panel."""
 
     def __init__(self, layer):
-        self._layer, self._picture, self.result = layer, None, None
-        style, wide = {"description_width": "initial"}, w.Layout(width="400px")
+        self._layer, made = layer, labelled(440)
         marked = [(f"{size} (bitsandbytes' default)" if size == 64 else str(size), size) for size in BLOCK_SIZES]
-        self.controls = {
-            "format": w.Dropdown(options=CODEBOOKS, value="nf4", description="Format", style=style, layout=wide),
-            "block_size": w.SelectionSlider(
-                options=marked,
-                value=64,
-                description="Block size (weights)",
-                style=style,
-                layout=w.Layout(width="480px"),
-            ),
-            "source": w.Dropdown(options=SOURCES, value="normal", description="Weights", style=style, layout=wide),
-            "outlier": w.FloatSlider(
-                value=0,
-                min=0,
-                max=100,
-                step=5,
-                description="Outlier (standard deviations)",
-                style=style,
-                layout=wide,
-            ),
-            "double_quant": w.Checkbox(value=False, description="Double quantization", style=style),
+        controls = {
+            "format": w.Dropdown(options=CODEBOOKS, value="nf4", description="Format", **made),
+            "block_size": w.SelectionSlider(options=marked, value=64, description="Block size (weights)", **made),
+            "source": w.Dropdown(options=SOURCES, value="normal", description="Weights", **made),
+            "outlier": w.FloatSlider(value=0, min=0, max=100, step=5, description="Outlier (standard deviations)", **made),
+            "double_quant": w.Checkbox(value=False, description="Double quantization", style=made["style"]),
             "reset": w.Button(description="Reset"),
         }
-        self._inputs = {name: c for name, c in self.controls.items() if name != "reset"}
-        self._start = {name: control.value for name, control in self._inputs.items()}
-        self.sentence, self.image = w.HTML(), w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
-        self.widget = w.VBox([*self.controls.values(), self.sentence, self.image])
-        self._quiet = False
-        for control in self._inputs.values():
-            control.observe(lambda _: self.run(), "value")
-        self.controls["reset"].on_click(lambda _: self._reset())
-        self.run()
+        self._wire(controls)
 
-    def run(self):
-        """Read the controls, quantize, draw; a problem is shown as a sentence."""
-        if self._quiet:
-            return self.result
-        try:
-            choice = {name: control.value for name, control in self._inputs.items()}
-            weights = sample_weights(choice["source"], self._layer, choice["outlier"])
-            self.result = quantize(weights, choice["format"], choice["block_size"], choice["double_quant"])
-            self._tell(describe_quantized(weights, self.result), self._drawn(weights))
-        except Exception as error:  # a callback's exception would be invisible in the page
-            self._refuse(error)
-        return self.result
+    def _show(self, values):
+        weights = sample_weights(values["source"], self._layer, values["outlier"])
+        self.result = quantize(weights, values["format"], values["block_size"], values["double_quant"])
+        return describe_quantized(weights, self.result), self._drawn(weights)
 
     def _drawn(self, weights) -> bytes:
         if self._picture is None:
@@ -88,7 +57,3 @@ class QuantizationPanel(Panel):
             self._picture = Picture(self._ax.figure, moving)
         move_quantized(self._ax, weights, self.result)
         return self._picture.png()
-
-    def _reset(self):
-        self._to_start()
-        self.run()

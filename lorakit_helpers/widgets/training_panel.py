@@ -6,7 +6,7 @@ import ipywidgets as w
 
 from ..plots import describe_training, new_axes, plot_training, png_bytes
 from ..training import TrainingLog
-from ._panel import Panel
+from ._panel import Panel, new_image
 from ._status import status
 
 __all__ = ["TrainingPanel"]
@@ -28,7 +28,7 @@ class TrainingPanel(Panel):
             value=0, max=1, description="steps", style={"description_width": "initial"}, layout=w.Layout(width="95%")
         )
         self.sentence = w.HTML(status("Not started."))
-        self.image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
+        self.image = new_image()
         self.widget = w.VBox([self.bar, self.sentence, self.image])
         if trainer is not None:
             self.log.attach(trainer)
