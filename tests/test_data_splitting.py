@@ -174,6 +174,7 @@ def test_packing_is_plain_first_fit_decreasing_and_fits(lengths, limit):
         rooms[at] -= cut[i]
         plain[at].append(i)
     assert made == plain
+    assert length_cost(lengths, limit).sequences_packed == len(plain)
 
 
 def test_packing_needs_about_as_many_sequences_as_trls_best_fit():

@@ -125,4 +125,4 @@ def test_redraw_is_quick():
         start = time.process_time()
         panel.controls["max_length"].value = limit
         times.append(time.process_time() - start)
-    assert sorted(times)[len(times) // 2] < 0.1
+    assert sorted(times)[len(times) // 2] < 0.06  # 0.016 on a quiet machine

@@ -1,5 +1,6 @@
 """How long rows are in tokens, and what a ``max_length`` costs: rows cut, padding computed for nothing, packing's gain."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -144,13 +145,35 @@ def length_cost(
     return LengthCost(
         max_length, batch_size, len(lengths), sum(length > max_length for length in lengths), sum(lengths) - sum(cut),
         answers_cut, answers_lost, sum(cut), _padded(cut, batch_size), _padded(sorted(cut), batch_size),
-        len(pack_first_fit(cut, max_length)),
+        _sequences(cut, max_length),
     )  # fmt: skip
 
 
 def _padded(lengths: list[int], batch_size: int) -> int:
     batches = (lengths[i : i + batch_size] for i in range(0, len(lengths), batch_size))
     return sum(max(batch) * len(batch) for batch in batches)
+
+
+def _sequences(lengths: list[int], room: int) -> int:
+    """How many sequences :func:`pack_first_fit` needs, some ten times faster: rows of one length are placed together.
+
+    Sequences next to each other with equal room left are one run, ``[room left, sequences]``.
+    """
+    runs: list[list[int]] = []
+    for length, rows in sorted(Counter(lengths).items(), reverse=True):
+        after = []
+        for left, count in [*runs, [room, rows]]:  # the last run: as many new sequences as could be needed
+            each = left // length
+            full, over = divmod(min(rows, each * count), each or 1)
+            rows -= full * each + over
+            untouched = count - full - (over > 0)
+            for part in ([left - each * length, full], [left - over * length, int(over > 0)], [left, untouched]):
+                if part[1] and after and after[-1][0] == part[0]:
+                    after[-1][1] += part[1]
+                elif part[1]:
+                    after.append(part)
+        runs = after[:-1] if after[-1][0] == room else after  # sequences still empty are none
+    return sum(count for _, count in runs)
 
 
 def pack_first_fit(lengths: Sequence[int], max_length: int) -> list[list[int]]:

@@ -47,7 +47,7 @@ class LengthPanel(Panel):
         length = self.result.cost.max_length
         if self._picture is None:
             figure = Figure(figsize=(7.4, 4.6), dpi=110)
-            self._rows, self._bars = figure.add_axes((0.09, 0.49, 0.89, 0.49)), figure.add_axes((0.23, 0.12, 0.75, 0.2))
+            self._rows, self._bars = figure.add_axes((0.09, 0.49, 0.89, 0.44)), figure.add_axes((0.23, 0.12, 0.75, 0.2))
             plot_lengths(lengths, length, ax=self._rows, longest=max(self._longest, self.controls["max_length"].max),
                          top=_top(self._data))  # fmt: skip
             plot_padding(self.result, ax=self._bars)
