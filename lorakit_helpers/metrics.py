@@ -197,7 +197,8 @@ def resolvable_difference(n: int, rate: float, *, discordance: float | None = No
         return d * math.sqrt(n) - z_a * math.sqrt(psi) - z_b * math.sqrt(max(psi - d * d, 0.0))
 
     most = room if discordance is None else min(room, discordance)
-    return math.inf if lacking(most) < 0 else float(brentq(lacking, 0.0, most))
+    # at a rate of 0 or 1 nothing lacks at a difference of exactly 0, where it is no answer
+    return math.inf if lacking(most) < 0 else float(brentq(lacking, 1e-9, most))
 
 
 def _check(name, value, right, expected, example):

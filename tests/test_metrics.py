@@ -131,6 +131,15 @@ def test_more_rows_resolve_less_and_models_that_fail_together_less_still():
     assert resolvable_difference(150, 0.2) == pytest.approx(resolvable_difference(150, 0.8))
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_beside_a_model_that_is_never_or_always_right_the_smallest_difference_is_still_one_that_is_found(rate):
+    from scipy.stats import binom
+
+    for n in (24, 150, 600):
+        d = resolvable_difference(n, rate)  # all that differs goes one way: won or lost, significant from 4 on
+        assert 0 < d < 1 and binom.sf(3, n, d) > 0.8
+
+
 def test_too_few_rows_resolve_nothing():
     assert resolvable_difference(3, 0.5) == math.inf
     assert resolvable_difference(10, 0.5, discordance=0.2) == math.inf
