@@ -9,7 +9,7 @@ from .rules.base import ERROR, Finding
 
 __all__ = ["LintReport"]
 
-_CELL = "text-align:left;vertical-align:top"
+_CELL = "text-align:left;vertical-align:top;line-height:1.4;padding:.2em .8em .2em 0"
 _LONG = "overflow-wrap:anywhere;min-width:"
 _WIDTHS = ("", "", "min-width:8em", "", f"{_LONG}13em", f"{_LONG}14em", f"{_LONG}14em")
 
@@ -89,8 +89,9 @@ class LintReport:
             styled = zip(cells, _WIDTHS, strict=True)
             rows.append("<tr>" + "".join(f'<td style="{_CELL};{width}">{cell}</td>' for cell, width in styled) + "</tr>")
         heads = ("severity", "rule", "found", "lines", "seen there", "why it hurts", "fix")
-        head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in heads)
-        lead = f"<p>{escape(str(self))}<br>format {escape(str(self.detection))}<br>{escape(self._rate())}</p>"
+        head = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in heads)
+        lines = (str(self), f"format {self.detection}", self._rate())
+        lead = f'<p style="line-height:1.5">{"<br>".join(map(escape, lines))}</p>'
         return f"{lead}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>" if rows else lead
 
     def _repr_html_(self) -> str:

@@ -4,12 +4,17 @@ import ipywidgets as w
 
 from ._status import status
 
-__all__ = ["Panel", "labelled", "new_image"]
+__all__ = ["Panel", "columns", "labelled", "new_image"]
 
 
 def labelled(width: int) -> dict:
     """Options of a control that shows its whole description, ``width`` pixels wide where there is room."""
     return {"style": {"description_width": "initial"}, "layout": w.Layout(width=f"{width}px", max_width="100%")}
+
+
+def columns(*parts) -> w.HBox:
+    """Lists of controls side by side, or one below the other where the page is narrow."""
+    return w.HBox([w.VBox(list(part)) for part in parts], layout=w.Layout(flex_flow="row wrap"))
 
 
 def new_image() -> w.Image:

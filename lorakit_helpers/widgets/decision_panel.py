@@ -65,7 +65,7 @@ class DecisionPanel(Panel):
         if self._picture is None:
             self._ax = Figure(figsize=(7.4, 2.5), dpi=110).add_axes((0.2, 0.2, 0.79, 0.77))
             plot_advice(self.result, ax=self._ax)
-            moving = (*self._ax.patches, *self._ax.collections, *self._ax.texts)
+            moving = (*self._ax.patches, *self._ax.collections, *self._ax.texts, self._ax.spines["left"])
             self._picture = Picture(self._ax.figure, moving)
         move_advice(self._ax, self.result)
         return self._picture.png()

@@ -8,7 +8,7 @@ from ..lowrank.adapter import TARGETS
 from ..memory import find_model
 from ..plots.figures import png_bytes
 from ..plots.lowrank import describe_adapter, move_adapter, plot_adapter, plot_toy
-from ._panel import Panel, labelled
+from ._panel import Panel, columns, labelled
 from ._picture import Picture
 from ._status import status
 
@@ -59,7 +59,7 @@ class LoRAPanel(Panel):
         self._forget_runs()
         self._wire(
             controls,
-            rows=[w.HBox([w.VBox(knobs[:3]), w.VBox(knobs[3:])]), w.HBox([train, reset])],
+            rows=[columns(knobs[:3], knobs[3:]), w.HBox([train, reset])],
             pictures=w.VBox([self.toy, w.HBox([self.image, self.toy_image])]),
         )
 

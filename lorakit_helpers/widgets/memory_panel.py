@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ..lowrank.adapter import TARGETS
 from ..memory import CATALOGUE, GPUS, Plan, TrainSetup, find_gpu, find_model, plan
 from ..plots.memory import move_memory, plot_memory
-from ._panel import Panel, labelled
+from ._panel import Panel, columns, labelled
 from ._picture import Picture
 
 __all__ = ["METHODS", "MemoryPanel", "fit_sentence", "ladder_html"]
@@ -42,7 +42,7 @@ def ladder_html(found: Plan) -> str:
     """The changes from the cheapest on, each on top of the ones before, as a table."""
     if found.fits:
         return ""
-    look = "text-align:left;padding-right:1.2em;line-height:1.5;white-space:nowrap"
+    look = "text-align:left;padding-right:1.2em;line-height:1.5;vertical-align:top"
     rows = ""
     for rung in found.changes:
         texts = (rung.action, f"{rung.estimate.needed_gib:.2f}", "fits" if rung.fits else "too large", rung.cost)
@@ -65,8 +65,8 @@ class MemoryPanel(Panel):
     def __init__(self, model: str = "Llama-3.1-8B", gpu: str = "RTX 3060"):
         model, gpu = find_model(model).name, find_gpu(gpu).name
         controls, self.ladder = _controls(model, gpu), w.HTML()
-        columns = [list(controls.values())[:5], list(controls.values())[5:]]
-        self._wire(controls, rows=[w.HBox([w.VBox(column) for column in columns])], below=[self.ladder])
+        shown = list(controls.values())
+        self._wire(controls, rows=[columns(shown[:5], shown[5:])], below=[self.ladder])
 
     def _show(self, values):
         full = values["method"].startswith("full")

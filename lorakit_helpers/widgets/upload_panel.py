@@ -12,7 +12,7 @@ import ipywidgets as w
 
 from ..data import FORMATS, LintReport, convert, iter_rows, lint, write_rows
 from ..errors import LorakitError
-from ._panel import Panel
+from ._panel import Panel, labelled
 from ._status import status
 
 __all__ = ["Examined", "UploadPanel", "examine", "uploaded_files"]
@@ -73,7 +73,9 @@ class Examined:
         """The report as a table, what the conversion loses, and the first converted row; all of it escaped."""
         lost = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         shown = json.dumps(self.rows[0], ensure_ascii=False)[:400] if self.rows else ""
-        first = f"<p>First row as {self.target}:</p><pre style='white-space:pre-wrap'>{html.escape(shown)}</pre>"
+        first = (
+            f"<p>First row as {self.target}:</p><pre style='white-space:pre-wrap;line-height:1.4'>{html.escape(shown)}</pre>"
+        )
         return (
             self.report.html()
             + (f"<p>Lost on the way to {self.target}:</p><ul>{lost}</ul>" if lost else "")
@@ -135,10 +137,7 @@ class UploadPanel(Panel):
     def __init__(self, folder):
         self._folder, self.result, self.saved, self._file = Path(folder), None, None, None
         self.upload = w.FileUpload(accept=".json,.jsonl", multiple=False, description="Choose a file")
-        self.format = w.Dropdown(
-            options=FORMATS, value="messages", description="Convert to", style={"description_width": "initial"},
-            layout=w.Layout(width="400px"),
-        )  # fmt: skip
+        self.format = w.Dropdown(options=FORMATS, value="messages", description="Convert to", **labelled(400))
         self.save = w.Button(description="Save converted rows", disabled=True, layout=w.Layout(width="200px"))
         self.reset = w.Button(description="Reset")
         self.sentence, self.table = w.HTML(status(_START)), w.HTML(layout=w.Layout(width="98%", overflow="auto"))
