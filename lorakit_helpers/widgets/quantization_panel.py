@@ -33,10 +33,10 @@ class QuantizationPanel(Panel):
 
     def __init__(self, layer):
         self._layer, made = layer, labelled(440)
-        marked = [(f"{size} (bitsandbytes' default)" if size == 64 else str(size), size) for size in BLOCK_SIZES]
+        marked = [(f"{size} (default)" if size == 64 else str(size), size) for size in BLOCK_SIZES]
         controls = {
             "format": w.Dropdown(options=CODEBOOKS, value="nf4", description="Format", **made),
-            "block_size": w.SelectionSlider(options=marked, value=64, description="Block size (weights)", **labelled(520)),
+            "block_size": w.SelectionSlider(options=marked, value=64, description="Block size (weights)", **made),
             "source": w.Dropdown(options=SOURCES, value="normal", description="Weights", **made),
             "outlier": w.FloatSlider(value=0, min=0, max=100, step=5, description="Outlier (standard deviations)", **made),
             "double_quant": w.Checkbox(value=False, description="Double quantization", style=made["style"]),
