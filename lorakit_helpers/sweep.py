@@ -30,10 +30,10 @@ __all__ = [
 MODEL = "SmolLM2-135M-Instruct"
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 SEEDS = (0, 1, 2)
-TRAIN_ROWS, SCORE_ROWS = 80, 40
-LONGEST = 30  # words; short tickets train faster, so that more settings fit into an hour
+TRAIN_ROWS, SCORE_ROWS = 64, 30
+LONGEST = 20  # words; short tickets train faster, so that more settings fit into an hour
 
-#: What every point of the sweep changes one knob of: 20 updates on 80 tickets.
+#: What every point of the sweep changes one knob of: 16 updates on 64 tickets.
 CENTRE = Recipe(
     r=16, lora_alpha=16, learning_rate=2e-3, lr_scheduler_type="cosine", warmup_steps=2, max_steps=TRAIN_ROWS // 4,
     per_device_train_batch_size=4, max_length=256, attn_implementation="eager", logging_steps=1, save_steps=10_000, seed=0,

@@ -116,6 +116,14 @@ def wanted(c):
     found = length_choice(*data[c["rows"]], c["max_length"], setup=setup, tokens_per_s=tokens_per_s, **sizes)
     return describe_lengths(found, f"{c['rows']}, {c['method']}")
 """),
+    Case("08_hyperparameter_lab.ipynb", "panel", """
+from lorakit_helpers.plots.lab import describe_rates
+from lorakit_helpers.widgets.lab_panel import recipe_of
+def wanted(c):
+    values = {name: value for name, value in c.items() if name not in ("train", "clear", "reset")}
+    found = plan_run(recipe_of(values, whole), lengths, shape, device=profile.device, tokens_per_s=known)
+    return f"{found} {describe_rates(found.rates)}"
+"""),
 ]  # fmt: skip
 ECHO = """
 import ipywidgets

@@ -8,6 +8,7 @@ from itertools import pairwise
 import nbformat
 import numpy as np
 import pytest
+from scipy import stats
 
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.exercises import EXERCISES, check, diagnose, hint
@@ -242,6 +243,21 @@ WRONG = [
     ("7.4", hide_answer, "hides the answer"),
     ("7.4", lambda ids, n: ids[n:], "as long as the input"),
     ("7.4", hide_with_zero, "real token"),
+    ("8.1", lambda wanted, fits: (fits, -(-wanted // fits)), "exactly"),
+    ("8.1", lambda wanted, fits: (min(fits, wanted), wanted // min(fits, wanted)), "Rounded down"),
+    ("8.1", lambda wanted, fits: (1, wanted), "takes longest"),
+    ("8.2", lambda i, warm, n, top: top * (1 + math.cos(math.pi * (i - warm) / (n - warm))) / 2, "warm-up is missing"),
+    ("8.2", lambda i, warm, n, top: top * (i / warm if i < warm else (1 + math.cos(math.pi * i / n)) / 2), "begins when"),
+    ("8.2", lambda i, warm, n, top: top * (i / warm if i < warm else 1 + math.cos(math.pi * (i - warm) / (n - warm))), "halve"),
+    ("8.3", lambda batches: float(np.mean([loss for loss, _ in batches])), "mean of means"),
+    ("8.3", lambda batches: math.fsum(loss * tokens for loss, tokens in batches), "divide by their number"),
+    ("8.3", lambda batches: float(np.mean([loss * tokens for loss, tokens in batches])), "not of batches"),
+    ("8.4", lambda budget, layers: budget // sum(a * b for a, b in layers), "full update"),
+    ("8.4", lambda budget, layers: budget // sum(a for a, b in layers), "both count"),
+    ("8.4", lambda budget, layers: -(-budget // sum(map(sum, layers))), "Round down"),
+    ("8.5", lambda d: 1.959963984540054 * np.std(d, ddof=1) / math.sqrt(len(d)), "Student"),
+    ("8.5", lambda d: float(stats.t.ppf(0.975, len(d) - 1) * np.std(d) / math.sqrt(len(d))), "n - 1"),
+    ("8.5", lambda d: float(stats.t.ppf(0.975, len(d) - 1) * np.std(d, ddof=1)), "√n"),
 ]
 ID = [f"{identifier} {word}" for identifier, _, word in WRONG]
 

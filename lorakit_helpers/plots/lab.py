@@ -47,13 +47,20 @@ def plot_rates(rates, *, ax):
 
 def move_rates(ax, rates) -> None:
     """Show other rates in the axes of :func:`plot_rates`."""
-    n = len(rates)
-    ax.lines[0].set_data((np.arange(n) + 0.5) / n, np.asarray(rates) / max(rates))
-    ax.texts[0].set_text(f"peak {max(rates):.2g}, {n} updates")
+    n, peak = len(rates), max(rates)
+    ax.lines[0].set_data((np.arange(n) + 0.5) / n, np.asarray(rates) / (peak or 1))
+    ax.texts[0].set_text(f"peak {peak:.2g}, {n} updates")
 
 
 def describe_rates(rates) -> str:
-    """What :func:`plot_rates` shows, in words."""
+    """What :func:`plot_rates` shows, in words.
+
+    Example:
+        >>> describe_rates([0.0])  # one update, and a warm-up of ten
+        'The learning rate is 0 throughout: the run ends before its warm-up gets anywhere.'
+    """
+    if max(rates) == 0:
+        return "The learning rate is 0 throughout: the run ends before its warm-up gets anywhere."
     up = int(np.argmax(rates))
     rise = f"rises for {up} of {len(rates)} updates" if up else "starts at its peak"
     return f"The learning rate {rise}, then ends at {rates[-1] / max(rates):.0%} of it."
@@ -61,12 +68,13 @@ def describe_rates(rates) -> str:
 
 def plot_runs(runs: dict, *, ax=None):
     """Training losses by update, ``{label: losses}``; returns the axes."""
-    ax = ax or new_axes(7.0, 3.2)
+    ax = ax or new_axes(7.0, 4.0)
     for i, (label, losses) in enumerate(runs.items()):
         ax.plot(range(1, len(losses) + 1), losses, label=label, **look(i))
     ax.set(xlabel="optimizer update", ylabel="loss on the answers (nats per token)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     if runs:
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
     ax.grid(alpha=0.3)
     return ax
 

@@ -1,6 +1,7 @@
 """Panels for the notebooks: controls around pure functions. Only notebooks import this package."""
 
 from .decision_panel import DecisionPanel
+from .lab_panel import LabPanel
 from .length_panel import LengthPanel
 from .lora_panel import LoRAPanel
 from .memory_panel import MemoryPanel
@@ -12,6 +13,6 @@ from .training_panel import TrainingPanel
 from .upload_panel import UploadPanel
 
 __all__ = [
-    "DecisionPanel", "LengthPanel", "LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "ReadingPanel", "TicketPanel",
-    "TrainingPanel", "UploadPanel",
+    "DecisionPanel", "LabPanel", "LengthPanel", "LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel", "ReadingPanel",
+    "TicketPanel", "TrainingPanel", "UploadPanel",
 ]  # fmt: skip
