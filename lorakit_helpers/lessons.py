@@ -34,7 +34,7 @@ LESSONS = (
     Lesson("05_prepare_your_dataset", "Formats, linting, splits", 8),
     Lesson("06_chat_templates_and_lengths", "Templates, masks, lengths", 5, uses="07"),
     Lesson("07_train_with_qlora", "Train the ticket adapter, before and after", 14),
-    Lesson("08_hyperparameter_lab", "What each knob does", 10),
+    Lesson("08_hyperparameter_lab", "What each knob does", 1),
     Lesson("09_evaluate", "Is it really better?", 8, uses="07"),
     Lesson("10_merge_swap_export", "Merge, swap, GGUF, serve", 8),
     Lesson("11_pitfalls_clinic", "Seven pitfalls, caused and cured", 15),
