@@ -32,7 +32,7 @@ LESSONS = (
     Lesson("03_low_rank_and_lora", "LoRA by hand, equal to peft", 2, uses="07"),
     Lesson("04_quantization_and_qlora", "NF4 by hand, equal to bitsandbytes", 1),
     Lesson("05_prepare_your_dataset", "Formats, linting, splits", 7),
-    Lesson("06_chat_templates_and_lengths", "Templates, masks, lengths", 5, uses="07"),
+    Lesson("06_chat_templates_and_lengths", "Templates, masks, lengths", 3, uses="07"),
     Lesson("07_train_with_qlora", "Train the ticket adapter, before and after", 14),
     Lesson("08_hyperparameter_lab", "What each knob does", 1),
     Lesson("09_evaluate", "Is it really better?", 8, uses="07"),
