@@ -17,8 +17,8 @@ __all__ = [
     "GAP", "PARTS", "Continuation", "Recitation", "continuations", "longest_run", "recitation", "unpaired_difference",
 ]  # fmt: skip
 
-#: A model recites when it reproduces this much more of seen rows than of unseen ones; see :class:`Recitation`.
-GAP = 0.1
+#: A model recites when it reproduces this much more of seen rows than of unseen ones; see :attr:`Recitation.recites`.
+GAP = 0.2
 #: What is shown before the half that must come from memory.
 PARTS = ("answer", "answer alone", "question")
 SHORTEST = 12  # tokens; of a shorter text half is no clue, and the other half is guessed
@@ -77,7 +77,10 @@ class Recitation:
     def recites(self) -> bool:
         """Whether seen rows come back more than unseen ones by :data:`GAP` at least, and not by chance.
 
-        The threshold is measured by ``python -m lorakit_helpers.recitation_report``.
+        The threshold holds for ``part="answer"``, where it lies between adapters that crammed and adapters that learned.
+        Gaps in points: crammed (16 tickets 15 times, two sets of tickets and two seeds; 16 plain-style replies 15 times)
+        +27, +39 and +79; learned (160 tickets once; 1,650 tickets once) -7 and +12. ``python -m
+        lorakit_helpers.recitation_report`` trains such adapters and measures them.
         """
         return self.gap >= GAP and self.low > 0
 
@@ -98,24 +101,25 @@ class Recitation:
         return asdict(self) | {"recites": self.recites}
 
 
-def recitation(model, tokenizer, seen: list[dict], unseen: list[dict], *, part="answer alone", batch_size=16) -> Recitation:
+def recitation(model, tokenizer, seen: list[dict], unseen: list[dict], *, part="answer", batch_size=16) -> Recitation:
     """Continue seen and unseen rows from their middle and compare.
 
     Args:
         model, tokenizer: with the adapter on.
         seen: rows it was trained on, ``{"prompt": messages, "completion": [one assistant message]}``.
         unseen: rows of the same kind that it was not.
-        part: which half is asked for. ``"answer"``: the second half of the answer, after the question and the first half
-            (what an answer owes to the question comes back for unseen rows, too). ``"answer alone"``: the same with the
-            user's text left out, so that only memory can help. ``"question"``: the second half of the user's text (with
-            the loss on answers only, it was read but never trained).
+        part: which half is asked for. ``"answer"``: the second half of the answer, after the question and the first half.
+            What an answer owes to its question comes back for unseen rows, too; a crammed model gives seen rows back whole
+            and unseen ones worse. ``"answer alone"``: the same with the user's text left out, so that only memory can help;
+            an adapter that always saw a question is lost without one, crammed or not. ``"question"``: the second half of the
+            user's text (with the loss on answers only, it was read but never trained).
         batch_size: rows continued at once.
 
     Raises:
         LorakitError: for an unknown part, or when a group has no row long enough to be cut in two.
     """
     if part not in PARTS:
-        raise LorakitError("part", got=repr(part), expected=" or ".join(map(repr, PARTS)), do="Use part='answer alone'.")
+        raise LorakitError("part", got=repr(part), expected=" or ".join(map(repr, PARTS)), do="Use part='answer'.")
     groups = []
     for name, rows in (("seen", seen), ("unseen", unseen)):
         found = continuations(model, tokenizer, rows, part=part, batch_size=batch_size)

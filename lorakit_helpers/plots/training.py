@@ -1,6 +1,7 @@
 """Pictures of a training run and of what it changed."""
 
-from .figures import AFTER, BEFORE, new_axes
+from .evaluation import plot_shares
+from .figures import AFTER, new_axes
 
 __all__ = ["describe_before_after", "describe_training", "plot_before_after", "plot_training"]
 
@@ -33,21 +34,9 @@ def describe_training(log) -> str:
 
 def plot_before_after(before, after, *, ax=None, names=None):
     """Two :class:`TicketScores` side by side as bars with 95 % intervals; returns the axes."""
-    ax = ax or new_axes()
-    names = names or [n for n in before.metrics if n not in ("extra keys",)]
-    for scores, label, colour, hatch, shift in ((before, "before", BEFORE, "//", -0.2), (after, "after", AFTER, "", 0.2)):
-        metrics = [scores.metrics[name] for name in names]
-        values = [100 * m.value for m in metrics]
-        errors = [[100 * (m.value - m.low) for m in metrics], [100 * (m.high - m.value) for m in metrics]]
-        places = [i + shift for i in range(len(names))]
-        ax.barh(places, values, 0.38, xerr=errors, color=colour, hatch=hatch, edgecolor="white", label=label, capsize=2,
-                error_kw={"ecolor": "black", "lw": 1})  # fmt: skip
-    ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
-    ax.set(xlabel=f"share of {metrics[0].n} tickets (%), with 95 % intervals", xlim=(0, 104))
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)  # above: bars may fill the axes
-    ax.grid(axis="x", alpha=0.3)
-    return ax
+    names = names or [n for n in before.metrics if n != "extra keys"]
+    tickets = f"{before.metrics[names[0]].n} tickets"
+    return plot_shares({"before": before.metrics, "after": after.metrics}, of=tickets, names=names, ax=ax)
 
 
 def describe_before_after(before, after) -> str:
