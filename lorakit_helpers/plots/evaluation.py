@@ -1,5 +1,6 @@
 """Pictures of evaluations: any number of models side by side with their intervals, and what a test set can resolve."""
 
+from ..errors import LorakitError
 from .figures import AFTER, BEFORE, new_axes
 
 __all__ = ["describe_resolvable", "describe_shares", "plot_resolvable", "plot_shares"]
@@ -18,7 +19,12 @@ def plot_shares(groups: dict, *, of: str = "rows", names=None, ax=None):
         of: what the share is of, for the axis.
         names: which metrics, in this order; None takes the first model's.
         ax: axes to draw on; None makes some.
+
+    Raises:
+        LorakitError: for no model, or more than four.
     """
+    if not 1 <= len(groups) <= MOST:
+        raise LorakitError("models to draw", got=len(groups), expected=f"1 to {MOST}", do="Draw them in several figures.")
     names = list(names or next(iter(groups.values())))
     ax = ax or new_axes(7.0, 1.1 + (0.16 + 0.17 * len(groups)) * len(names))
     height = 0.8 / len(groups)
