@@ -1,6 +1,7 @@
 """Bars of any number of models, and the curve of what a test set can show."""
 
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_every_model_has_its_bars_with_their_ends(models):
 def test_bars_do_not_overlap_and_models_differ_by_more_than_colour():
     ax = plot_shares(some(7, MOST))
     spans = sorted((bar.get_y(), bar.get_y() + bar.get_height()) for bar in ax.patches)
-    assert all(end <= start + 1e-9 for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start + 1e-9 for (_, end), (start, _) in pairwise(spans))
     assert len({bar.get_hatch() for bar in ax.patches}) == MOST == len(ax.get_legend().get_texts())
 
 
