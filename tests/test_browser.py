@@ -124,6 +124,12 @@ def wanted(c):
     found = plan_run(recipe_of(values, whole), lengths, shape, device=profile.device, tokens_per_s=known)
     return f"{found} {describe_rates(found.rates)}"
 """),
+    Case("09_evaluate.ipynb", "panel", """
+from lorakit_helpers.reading import sentence
+def wanted(c):
+    state = {"votes": panel.votes, "dealt": panel.dealt, "revealed": panel.revealed}
+    return sentence(panel.pairs, c["ticket"] - 1, blind=c["blind"], **state)
+"""),
 ]  # fmt: skip
 ECHO = """
 import ipywidgets
@@ -482,6 +488,25 @@ def test_upload_panel_reads_a_file_of_the_learners_disk_refuses_another_and_rese
     assert notebook.ask("panel.saved.read_text()").startswith('{"messages": [{"role": "user"')
     page.get_by_role("button", name="Reset").click()
     sync_api.expect(status_of(page)).to_have_text(start)
+
+
+def test_blind_votes_are_counted_and_revealed_by_keyboard(run_all):
+    panel = OpenPanel(run_all("09_evaluate.ipynb"), next(case for case in CASES if case.notebook[:2] == "09"))
+    panel.press("reset", "Enter")
+    panel.press("blind", "Space")
+    panel.expect_settled(blind=True, ticket=1)
+    status, last = panel.root.get_by_role("status").first, panel.controls["ticket"][4]
+    sync_api.expect(panel.root.locator("th", has_text="tuned")).to_have_count(0)
+    for place in range(1, last + 1):
+        panel.press("second" if place == 1 else "first", "Enter")
+        panel.expect_settled(ticket=min(place + 1, last))
+    sync_api.expect(status).to_contain_text(f"{last} of {last} voted on")
+    panel.press("reveal", "Enter")
+    wins = panel.notebook.ask("(panel.result.wins, panel.result.losses, sum(panel.dealt[1:]) + (not panel.dealt[0]))")
+    assert wins[0] == wins[2] and sum(wins[:2]) == last
+    sync_api.expect(status).to_contain_text(f"{wins[0]} votes for the tuned model, {wins[1]} for the base model")
+    panel.press("reset", "Enter")
+    panel.expect_settled(blind=False, ticket=1)
 
 
 def test_every_control_goes_to_both_ends_and_back_by_keyboard(panel):

@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from difflib import SequenceMatcher
 from itertools import pairwise
 
 import nbformat
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import metrics
 
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.exercises import EXERCISES, check, diagnose, hint
@@ -55,6 +57,14 @@ def checkpoint_first(needed, free, batch, checkpointing):
     if needed <= free:
         return "it fits"
     return ladder(batch, checkpointing) if checkpointing else "gradient checkpointing"
+
+
+def subsequence(a, b):
+    lengths = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            lengths[i + 1, j + 1] = lengths[i, j] + 1 if x == y else max(lengths[i, j + 1], lengths[i + 1, j])
+    return int(lengths[-1, -1])
 
 
 def merge_in_place(w, b, a, scaling):
@@ -258,6 +268,21 @@ WRONG = [
     ("8.5", lambda d: 1.959963984540054 * np.std(d, ddof=1) / math.sqrt(len(d)), "Student"),
     ("8.5", lambda d: float(stats.t.ppf(0.975, len(d) - 1) * np.std(d) / math.sqrt(len(d))), "n - 1"),
     ("8.5", lambda d: float(stats.t.ppf(0.975, len(d) - 1) * np.std(d, ddof=1)), "√n"),
+    ("9.1", lambda task, share: round(share * task), "of the whole mixture"),
+    ("9.1", lambda task, share: round(task / (1 - share)), "subtract the task rows"),
+    ("9.1", lambda task, share: round(task * share / (1 + share)), "Divide by 1 - share"),
+    ("9.2", lambda nlls: float(np.mean(np.concatenate(nlls))), "That is the loss"),
+    ("9.2", lambda nlls: float(np.exp(np.mean([np.mean(row) for row in nlls]))), "averages rows"),
+    ("9.2", lambda nlls: float(np.mean(np.exp(np.concatenate(nlls)))), "Average first"),
+    ("9.3", lambda truth, guess: metrics.accuracy_score(truth, guess), "accuracy"),
+    ("9.3", lambda truth, guess: metrics.f1_score(truth, guess, average="macro", zero_division=0.0), "Only labels that occur"),
+    ("9.3", lambda truth, guess: metrics.recall_score(truth, guess, labels=sorted(set(truth)), average="macro"), "recall"),
+    ("9.4", lambda w, x: stats.binom.sf(max(w, x) - 1, w + x, 0.5), "one direction"),
+    ("9.4", lambda w, x: 2 * stats.binom.sf(max(w, x) - 1, w + x, 0.5), "at most 1"),
+    ("9.4", lambda w, x: min(1.0, 2 * stats.binom.pmf(w, w + x, 0.5)), "this very split"),
+    ("9.5", subsequence, "longest common subsequence"),
+    ("9.5", lambda a, b: sum(np.cumprod([x == y for x, y in zip(a, b, strict=False)])), "begin anywhere"),
+    ("9.5", lambda a, b: len(set(a).intersection(b)), "in any order"),
 ]
 ID = [f"{identifier} {word}" for identifier, _, word in WRONG]
 
@@ -371,6 +396,11 @@ def test_reference_values_equal_plain_formulas():
         "7.3": lambda n, b, a, e: e * len(range(0, len(range(0, n, b)), a)),
         "7.4": lambda ids, n: np.where(np.arange(len(ids)) < n, -100, ids).tolist(),
         "0.2": lambda flags: np.mean(flags) if flags else 0.0,
+        "9.1": lambda task, share: next(g for g in range(9999) if abs(g - share * (g + task)) <= 0.5 * (1 - share)),
+        "9.2": lambda nlls: np.exp(np.concatenate(nlls).mean()),
+        "9.3": lambda t, g: metrics.f1_score(t, g, labels=sorted(set(t)), average="macro", zero_division=0.0),
+        "9.4": lambda w, x: stats.binomtest(w, w + x).pvalue if w + x else 1.0,
+        "9.5": lambda a, b: SequenceMatcher(None, a, b, autojunk=False).find_longest_match().size,
         "2.1": lambda n, b, o: n * b / 1e9 * (2 + {"adamw": 2, "adamw_8bit": 2 / b, "sgd": 0}[o]),
         "2.2": lambda h, n, kv, d, r: sum(r * (i + o) for i, o in ((h, n * d), (h, kv * d), (h, kv * d), (n * d, h))),
         "2.3": lambda q, f: (4.5 * q + 16 * f) / 8 / 2**30,

@@ -9,16 +9,13 @@ import os
 import numpy as np
 
 from ..errors import LorakitError
-from . import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08
+from . import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_09
 from .exercise import Exercise
 
 __all__ = ["EXERCISES", "Exercise", "check", "diagnose", "hint"]
 
-EXERCISES = {
-    key: exercise
-    for lesson in (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08)
-    for key, exercise in lesson.EXERCISES.items()
-}
+_LESSONS = (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_09)
+EXERCISES = {key: exercise for lesson in _LESSONS for key, exercise in lesson.EXERCISES.items()}
 
 
 def _outcome(function, arguments):
