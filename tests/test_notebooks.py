@@ -139,7 +139,7 @@ def test_a_second_run_redoes_nothing(executed, home):
 
 @pytest.mark.notebook
 def test_the_learners_unsolved_notebooks_run_by_the_courses_own_command():
-    """`make course PROFILE=smoke` in this folder, exercises unsolved; what has run there since the last change is not redone."""
+    """`make course PROFILE=smoke` in this folder, exercises unsolved; nothing is redone that is up to date."""
     command = [sys.executable, "-m", "lorakit_helpers.cli", "run", "--profile", "smoke"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
