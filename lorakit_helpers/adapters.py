@@ -10,7 +10,7 @@ from .profiles import Profile
 from .recipes import Recipe
 from .tickets import load_split, to_conversation
 
-__all__ = ["ReadyAdapter", "quick_recipe", "ready_adapter", "tickets_adapter"]
+__all__ = ["ReadyAdapter", "plain_style_adapter", "quick_recipe", "ready_adapter", "tickets_adapter"]
 
 #: Examples a stand-in for notebook 07's adapter is trained on: about a minute on 2 CPU cores.
 QUICK_ROWS = 160
@@ -94,6 +94,21 @@ def tickets_adapter(profile: Profile, base: str, outputs, *, listeners=()) -> Re
         return ReadyAdapter(folder, f"notebook 07's adapter, trained on {len(rows)} tickets", len(rows), 0.0)
     rows = rows[:QUICK_ROWS]
     return ready_adapter("tickets-quick", quick_recipe(profile, len(rows)), rows, base, outputs, listeners=listeners)
+
+
+def plain_style_adapter(profile: Profile, base: str, outputs, *, listeners=()) -> ReadyAdapter:
+    """An adapter for the second task, stiff replies into plain ones, trained in a minute or two on a part of its pairs.
+
+    Args:
+        profile, base, outputs, listeners: as for :func:`tickets_adapter`.
+    """
+    from . import plain_style
+
+    rows = [plain_style.to_conversation(pair) for pair in plain_style.load_split("train")]
+    rows = rows[: min(QUICK_ROWS, profile.train_rows or QUICK_ROWS)]
+    recipe = quick_recipe(profile, len(rows))
+    recipe = recipe.but(max_length=max(recipe.max_length, 384))  # replies are longer than tickets
+    return ready_adapter("plain-style-quick", recipe, rows, base, outputs, listeners=listeners)
 
 
 def saved_key(folder) -> str | None:

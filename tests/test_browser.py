@@ -130,6 +130,11 @@ def wanted(c):
     state = {"votes": panel.votes, "dealt": panel.dealt, "revealed": panel.revealed}
     return sentence(panel.pairs, c["ticket"] - 1, blind=c["blind"], **state)
 """),
+    Case("11_pitfalls_clinic.ipynb", "panel", """
+from lorakit_helpers.widgets.case_panel import case_sentence
+def wanted(c):
+    return case_sentence(record, c["case"], c["guess"], {})
+""", slow=(("answer", "right so far"),)),
 ]  # fmt: skip
 ECHO = """
 import ipywidgets

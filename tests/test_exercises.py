@@ -142,6 +142,18 @@ def strip_once(text, tokens):
     return text.replace(first, "").replace(second, "")
 
 
+def after(ids, marker, back=0, last=True):
+    """Labels by search in text, one character a token; None where the marker is not there."""
+    text, wanted = ("".join(map(chr, part)) for part in (ids, marker))
+    place = text.rfind(wanted) if last else text.find(wanted)
+    start = place + len(marker) - back
+    return None if place < 0 else [-100] * start + ids[start:]
+
+
+def evened(texts):
+    return [re.sub(r"\s+", " ", text.lower().strip()) for text in texts]
+
+
 WRONG = [
     ("0.1", readable, "exactly the five keys"),
     ("0.1", has_all, "key too many"),
@@ -283,6 +295,37 @@ WRONG = [
     ("9.5", subsequence, "longest common subsequence"),
     ("9.5", lambda a, b: sum(np.cumprod([x == y for x, y in zip(a, b, strict=False)])), "begin anywhere"),
     ("9.5", lambda a, b: len(set(a).intersection(b)), "in any order"),
+    (
+        "11.1",
+        lambda n, p, m: (int((np.array(n) >= m).sum() - (np.array(p) >= m).sum()), int((np.array(p) >= m).sum())),
+        "exactly",
+    ),
+    ("10.1", lambda w, a, b, alpha, r: w + np.einsum("or,ri->oi", b, a), "scale is missing"),
+    ("10.1", lambda w, a, b, alpha, r: w + np.dot(b, a) * r / alpha, "not r over alpha"),
+    ("10.1", lambda w, a, b, alpha, r: np.dot(b, a) * (alpha / r), "base's weight is missing"),
+    ("10.2", lambda p, q: float(stats.entropy(q, p)), "weights in the sum"),
+    ("10.2", lambda p, q: float(stats.entropy(p, q, base=2)), "math.log, not log2"),
+    ("10.2", lambda p, q: float(-np.dot(p, np.log(q))), "cross-entropy"),
+    ("10.3", lambda n, bits: n * bits / 1e6, "megabits"),
+    ("10.3", lambda n, bits: n * bits / 8 / 1024**2, "MiB"),
+    ("10.3", lambda n, bits: n * bits / 8e9, "GB"),
+    ("10.4", lambda ids, eos, limit: ids.count(eos) > 0 and len(ids) <= limit, "last token"),
+    ("10.4", lambda ids, eos, limit: bool(ids) and len(ids) < limit, "may still lack"),
+    ("10.4", lambda ids, eos, limit: ids[-1:] == [eos], "Mind the limit"),
+    ("11.1", lambda n, p, m: (int((np.array(n) > m).sum()), int((np.array(p) >= m).sum())), "cut as well"),
+    ("11.1", lambda n, p, m: (int(((np.array(n) > m) & (np.array(p) <= m)).sum()), int((np.array(p) > m).sum())), "no room"),
+    ("11.2", lambda ids, marker: after(ids, marker) or list(ids), "empty mask"),
+    ("11.2", lambda ids, marker: after(ids, marker, len(marker)) or [-100] * len(ids), "not trained"),
+    ("11.2", lambda ids, marker: after(ids, marker, last=False) or [-100] * len(ids), "last place"),
+    ("11.3", lambda free, n, v: int(free / np.zeros((n, v), "int8").nbytes), "four bytes a value"),
+    ("11.3", lambda free, n, v: int(free / np.zeros((n, v), "float16").nbytes), "not two"),
+    ("11.3", lambda free, n, v: free / np.zeros((n, v), "float32").nbytes, "round down"),
+    ("11.4", lambda train, test: np.isin(test, train).mean(), "case and spaces"),
+    ("11.4", lambda train, test: np.isin([t.lower() for t in test], [t.lower() for t in train]).mean(), "spaces are left"),
+    ("11.4", lambda train, test: np.isin(evened(test), evened(train)).sum() / len(train), "of the test rows"),
+    ("11.5", lambda right, labels: np.mean(right), "subtract"),
+    ("11.5", lambda right, labels: np.mean(right) - 1 / len(np.unique(labels)), "Chance"),
+    ("11.5", lambda right, labels: np.mean(right) - np.mean(np.array(labels) == labels[-1]), "first row"),
 ]
 ID = [f"{identifier} {word}" for identifier, _, word in WRONG]
 
@@ -401,6 +444,13 @@ def test_reference_values_equal_plain_formulas():
         "9.3": lambda t, g: metrics.f1_score(t, g, labels=sorted(set(t)), average="macro", zero_division=0.0),
         "9.4": lambda w, x: stats.binomtest(w, w + x).pvalue if w + x else 1.0,
         "9.5": lambda a, b: SequenceMatcher(None, a, b, autojunk=False).find_longest_match().size,
+        "11.2": lambda ids, marker: after(ids, marker) or [-100] * len(ids),
+        "11.3": lambda free, n, v: free // np.zeros((n, v), "float32").nbytes,
+        "11.4": lambda train, test: np.isin(evened(test), evened(train)).mean(),
+        "11.5": lambda right, labels: (
+            np.mean(right) - stats.mode(np.unique(labels, return_inverse=True)[1]).count / len(labels)
+        ),
+        "10.2": lambda p, q: stats.entropy(p, q),
         "2.1": lambda n, b, o: n * b / 1e9 * (2 + {"adamw": 2, "adamw_8bit": 2 / b, "sgd": 0}[o]),
         "2.2": lambda h, n, kv, d, r: sum(r * (i + o) for i, o in ((h, n * d), (h, kv * d), (h, kv * d), (n * d, h))),
         "2.3": lambda q, f: (4.5 * q + 16 * f) / 8 / 2**30,

@@ -19,6 +19,7 @@ ROOT, HERE = project_root(), Path(__file__)
 OLD = ("ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython_genutils==0.2.0")
 #: How to make each panel, in a kernel that finds the tests' own modules.
 MAKE = {
+    "CasePanel": "import test_case_panel; panel = CasePanel(test_case_panel.made())",
     "DecisionPanel": "from test_advice import made; panel = DecisionPanel(made())",
     "LengthPanel": "from test_length_panel import DATA; panel = LengthPanel(DATA, tokens_per_s=50.0)",
     "LoRAPanel": "panel = LoRAPanel(toy_steps=5); panel.train()",

@@ -9,12 +9,28 @@ import os
 import numpy as np
 
 from ..errors import LorakitError
-from . import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_09
+from . import (
+    lesson_00,
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_06,
+    lesson_07,
+    lesson_08,
+    lesson_09,
+    lesson_10,
+    lesson_11,
+)
 from .exercise import Exercise
 
 __all__ = ["EXERCISES", "Exercise", "check", "diagnose", "hint"]
 
-_LESSONS = (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_09)
+_LESSONS = (
+    lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_09, lesson_10,
+    lesson_11,
+)  # fmt: skip
 EXERCISES = {key: exercise for lesson in _LESSONS for key, exercise in lesson.EXERCISES.items()}
 
 
