@@ -1,0 +1,299 @@
+"""Merging, swapping, GGUF and the ladder, on a tiny Llama with an adapter of random weights.
+
+What needs llama.cpp's parts is skipped without them and says so: `make gguf` installs them.
+"""
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import entropy
+
+from lorakit_helpers.errors import LorakitError
+from lorakit_helpers.export.gguf import Tools, convert, export_gguf, find_tools, lora_to_gguf, quantize, read_metadata
+from lorakit_helpers.export.ladder import GgufModel, TorchModel, folder_mib, kl_divergence, ladder_table, measure_rung
+from lorakit_helpers.export.merging import check_vocabulary, merge_adapter, merge_in_place, model_card
+from lorakit_helpers.export.swapping import BASE, answer_with, switch, switch_cost
+from lorakit_helpers.models import load_model
+from lorakit_helpers.tickets import load_split, to_conversation, to_messages
+
+TOOLS = find_tools()
+converter = pytest.mark.skipif(not TOOLS.converter, reason="no GGUF converter here: run `make gguf`")
+llama = pytest.mark.skipif(not (TOOLS.converter and TOOLS.bindings), reason="no llama-cpp-python here: run `make gguf`")
+
+
+def new_adapter(base, folder, tokenizer, seed=0, **options):
+    """A saved adapter with random A and B."""
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = load_model(base)
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        init_lora_weights=False, **options,
+    )  # fmt: skip
+    get_peft_model(model, config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny, tokenizer, tmp_path_factory):
+    return new_adapter(tiny, tmp_path_factory.mktemp("adapter"), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def merged(adapter, tiny, tmp_path_factory):
+    return merge_adapter(adapter, tiny, tmp_path_factory.mktemp("merged") / "tiny-merged")
+
+
+@pytest.fixture(scope="module")
+def ids(tokenizer):
+    chat = to_messages(load_split("test")[0].ticket)
+    return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
+def logits(model, ids):
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([ids])).logits[0].float()
+
+
+def test_merged_logits_are_the_adapters_within_16_bit_rounding(adapter, merged, tiny, ids):
+    apart, whole = load_model(tiny, adapter)[0], load_model(str(merged))[0]
+    a, b = logits(apart, ids), logits(whole, ids)
+    plain = logits(load_model(tiny)[0], ids)
+    assert (a - b).abs().mean() < 0.02 * (a - plain).abs().mean()
+    exact = merge_in_place(load_model(tiny, adapter)[0].float())
+    assert torch.allclose(logits(exact, ids), logits(load_model(tiny, adapter)[0].float(), ids), atol=1e-4)
+
+
+def test_merged_folder_stands_alone(merged, tokenizer):
+    names = {path.name for path in merged.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "README.md", "tokenizer.json"} <= names
+    assert not any(name.endswith((".bin", ".pt")) for name in names)
+    model, own = load_model(str(merged))
+    assert own.chat_template == tokenizer.chat_template and model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert not hasattr(model, "peft_config")
+
+
+def test_another_bases_adapter_a_changed_vocabulary_and_a_full_disk_are_refused_and_leave_nothing(
+    adapter, tiny, base, tokenizer, tmp_path, monkeypatch
+):
+    target = tmp_path / "merged"
+    with pytest.raises(LorakitError, match="an adapter of"):
+        merge_adapter(adapter, base, target)
+    from transformers import AutoTokenizer
+
+    grown = AutoTokenizer.from_pretrained(tiny)
+    grown.add_tokens(["<ticket>"])
+    with pytest.raises(LorakitError, match="'<ticket>'"):
+        check_vocabulary(grown, tiny)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(LorakitError, match="disk space for the merged model"):
+        merge_adapter(adapter, tiny, target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_save_leaves_the_old_folder_whole(adapter, tiny, tmp_path, monkeypatch):
+    target = tmp_path / "merged"
+    target.mkdir()
+    (target / "old").write_text("kept")
+    monkeypatch.setattr("lorakit_helpers.export.merging.model_card", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        merge_adapter(adapter, tiny, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"] and (target / "old").read_text() == "kept"
+
+
+def test_merging_into_four_bits_warns_and_sixteen_bits_do_not(adapter, tiny, recwarn):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    merge_in_place(load_model(tiny, adapter)[0])
+    assert not any("rounds the merged weights" in str(w.message) for w in recwarn)
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    four = AutoModelForCausalLM.from_pretrained(tiny, quantization_config=config, dtype=torch.bfloat16, device_map="cpu")
+    with pytest.warns(UserWarning, match="rounds the merged weights"):
+        merge_in_place(PeftModel.from_pretrained(four, adapter))
+
+
+def test_model_card_names_recipe_results_and_licence():
+    card = model_card("mine", "small-base", {"recipe": {"r": 8}, "key": "abc"})
+    assert "license: apache-2.0" in card and "- r: 8" in card and "abc" in card and "Not measured." in card
+    metric = {"name": "exact match", "value": 0.5, "low": 0.25, "high": 0.75}
+    report = SimpleNamespace(data={"rows": 4, "name": "test", "hash": "h"}, metrics={"exact match": metric})
+    assert "exact match: 50.0% [25.0%, 75.0%]" in model_card("mine", "small-base", {}, report)
+
+
+def test_switching_gives_each_adapters_own_answers_and_the_base_bit_for_bit(adapter, tiny, tokenizer, ids, tmp_path):
+    from peft import PeftModel
+
+    other = new_adapter(tiny, tmp_path / "other", tokenizer, seed=1)
+    wanted = {name: logits(load_model(tiny, path)[0], ids) for name, path in (("a", adapter), ("b", other), (BASE, None))}
+    model = PeftModel.from_pretrained(load_model(tiny)[0], adapter, adapter_name="a").eval()
+    model.load_adapter(other, "b")
+    for name in ("a", BASE, "b", "a", BASE, "b"):
+        switch(model, name)
+        assert torch.equal(logits(model, ids), wanted[name]), name
+    with pytest.raises(LorakitError, match="load_adapter") as caught:
+        switch(model, "c")
+    assert "a, b" in str(caught.value)
+    cost = switch_cost(model, rounds=2)
+    size = folder_mib(adapter)
+    assert cost.switches == 6 and cost.adapter_mib["a"] == pytest.approx(size, rel=0.1) == cost.adapter_mib["b"]
+    assert cost.base_mib == pytest.approx(sum(p.numel() for p in load_model(tiny)[0].parameters()) * 2 / 2**20)
+    assert isinstance(answer_with(model, tokenizer, "b", to_messages("hello"), max_new_tokens=3), str)
+
+
+def test_divergence_is_scipys():
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(50), (2, 8))
+    assert kl_divergence(np.log(p), np.log(q)) == pytest.approx([entropy(a, b) for a, b in zip(p, q, strict=True)])
+
+
+class Fixed:
+    """A model that finds the same tokens likely everywhere and writes the same answer."""
+
+    def __init__(self, size, answer, tilt=0.0):
+        logits = np.zeros(size)
+        logits[0] = tilt
+        self.row, self.written = logits - np.log(np.exp(logits).sum()), answer
+
+    def log_probabilities(self, ids, start):
+        return np.tile(self.row, (len(ids) - start, 1))
+
+    def answer(self, ids):
+        return list(self.written)
+
+
+def test_a_rung_against_itself_is_the_same_and_a_tilted_one_is_not(tokenizer):
+    rows, tickets = [to_conversation(t) for t in load_split("validation")[:3]], load_split("test")[:4]
+    right = tokenizer('{"order_id": null}', add_special_tokens=False)["input_ids"]
+    reference = Fixed(20, [*right, tokenizer.eos_token_id], tilt=0.5)
+    first, logs = measure_rung("first", reference, tokenizer, rows, tickets, size_mib=2.0)
+    assert first.kl.value == 0 and first.top1.value == 1 and first.stopped.value == 1 and first.exact.value == 0
+    tilted, _ = measure_rung("tilted", Fixed(20, right, tilt=-1.0), tokenizer, rows, tickets, size_mib=1.0, reference=logs)
+    assert tilted.kl.value == pytest.approx(entropy(np.exp(reference.row), np.exp(Fixed(20, [], -1.0).row)))
+    assert tilted.top1.value == 0 and tilted.stopped.value == 0 and tilted.outputs[0] == '{"order_id": null}'
+    table = ladder_table([first, tilted])
+    assert table.count("\n") == 3 and "| tilted | 1.0 |" in table and "100%" in table
+    with pytest.raises(LorakitError, match="vocabulary of other: expected 20"):
+        measure_rung("other", Fixed(21, right), tokenizer, rows, tickets, size_mib=1.0, reference=logs)
+    with pytest.raises(LorakitError, match="0 and 4"):
+        measure_rung("none", reference, tokenizer, [], tickets, size_mib=1.0)
+
+
+def test_the_right_answers_score_and_a_model_that_never_stops_is_seen(tokenizer):
+    from lorakit_helpers.tickets import answer_text
+
+    ticket = load_split("test")[0]
+    ids = tokenizer(answer_text(ticket.answer), add_special_tokens=False)["input_ids"]
+    rows = [to_conversation(ticket)]
+    good, _ = measure_rung("good", Fixed(9, [*ids, tokenizer.eos_token_id]), tokenizer, rows, [ticket], size_mib=1.0)
+    bad, _ = measure_rung("bad", Fixed(9, ids * 2), tokenizer, rows, [ticket], size_mib=1.0)
+    assert good.exact.value == 1 == good.stopped.value and bad.exact.value == 0 == bad.stopped.value
+
+
+def test_without_tools_the_one_command_is_named(merged, tmp_path):
+    nothing = Tools(None, None, None, False)
+    assert nothing.quantizer is None and "make gguf" in str(nothing)
+    with pytest.raises(LorakitError, match="make gguf"):
+        convert(merged, tmp_path / "a.gguf", tools=nothing)
+    with pytest.raises(LorakitError, match="make gguf"):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf", "Q8_0", tools=nothing)
+    with pytest.raises(LorakitError, match="Q5_X"):
+        export_gguf(merged, tmp_path, ("Q5_X",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quantizer_on_the_path_comes_before_the_bindings(tmp_path, monkeypatch):
+    own = tmp_path / "llama-quantize"
+    own.write_text('#!/bin/sh\ncp "$1" "$2"\n')
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("UNSLOTH_LLAMA_CPP_PATH", str(tmp_path / "none"))
+    found = find_tools()
+    assert found.quantizer == f"llama-quantize ({own})"
+    (tmp_path / "in.gguf").write_bytes(b"GGUF")
+    assert quantize(tmp_path / "in.gguf", tmp_path / "out.gguf", "Q8_0", tools=found).read_bytes() == b"GGUF"
+    own.write_text("#!/bin/sh\necho half > \"$2\"\necho 'bad file' >&2\nexit 3\n")
+    with pytest.raises(LorakitError, match="bad file"):
+        quantize(tmp_path / "in.gguf", tmp_path / "other.gguf", "Q8_0", tools=found)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.gguf", "llama-quantize", "out.gguf"]
+
+
+def test_a_failing_converter_is_quoted_and_leaves_no_half_file(merged, tmp_path):
+    script = tmp_path / "broken.py"
+    script.write_text("import sys, pathlib\npathlib.Path(sys.argv[3]).write_text('half')\nraise SystemExit('no such tensor')\n")
+    with pytest.raises(LorakitError, match="no such tensor"):
+        convert(merged, tmp_path / "a.gguf", tools=Tools(script, None, None, False))
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.py"]
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_written(merged, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(LorakitError, match="disk space for the GGUF files"):
+        export_gguf(merged, tmp_path / "out", ("f16",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_gguf_is_named(tmp_path):
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"PK\x03\x04" + bytes(100))
+    for path in (bad, tmp_path / "none.gguf"):
+        with pytest.raises(LorakitError, match=path.name):
+            read_metadata(path)
+
+
+@converter
+def test_gguf_carries_weights_tokenizer_and_template(merged, tokenizer, tmp_path):
+    made = export_gguf(merged, tmp_path, ("f16",))
+    assert [path.name for path in tmp_path.iterdir()] == [made["f16"].name] == ["tiny-merged-f16.gguf"]
+    facts = read_metadata(made["f16"])
+    assert facts["tokenizer.chat_template"] == tokenizer.chat_template
+    assert facts["tokenizer.ggml.eos_token_id"] == tokenizer.eos_token_id
+    import gguf
+
+    tensors = {t.name: t.data for t in gguf.GGUFReader(made["f16"]).tensors}
+    weight = load_model(str(merged))[0].model.layers[1].mlp.down_proj.weight.detach().half().numpy()
+    assert np.array_equal(tensors["blk.1.ffn_down.weight"].reshape(weight.shape), weight)
+
+
+@llama
+def test_llama_cpp_reads_what_transformers_computes(merged, tokenizer, ids, tmp_path):
+    made = export_gguf(merged, tmp_path, ("f16", "Q8_0", "Q4_K_M"))
+    torch_model = TorchModel(load_model(str(merged))[0].float(), tokenizer)
+    wanted, apart = torch_model.log_probabilities(ids, 5), {}
+    for kind, path in made.items():
+        model = GgufModel(path)
+        apart[kind] = float(np.abs(kl_divergence(wanted, model.log_probabilities(ids, 5))).mean())
+        assert model.tokenize(tokenizer.decode(ids)) == list(ids)
+        model.close()
+    assert apart["f16"] < 1e-3 and apart["f16"] < apart["Q8_0"] < apart["Q4_K_M"]
+    assert made["Q4_K_M"].stat().st_size < made["Q8_0"].stat().st_size < made["f16"].stat().st_size
+
+
+@llama
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}], ids=["alpha / r", "rsLoRA"])
+def test_an_adapter_alone_works_in_llama_cpp_as_in_peft(tiny, tokenizer, ids, tmp_path, options):
+    adapter = new_adapter(tiny, tmp_path / "own", tokenizer, seed=3, **options)
+    lora = lora_to_gguf(adapter, tiny, tmp_path / "lora.gguf")
+    base_file = convert(tiny, tmp_path / "base.gguf", "f16")
+    wanted = TorchModel(load_model(tiny, adapter)[0].float(), tokenizer).log_probabilities(ids, 5)
+    with_lora = GgufModel(base_file, lora=lora).log_probabilities(ids, 5)
+    without = GgufModel(base_file).log_probabilities(ids, 5)
+    close, far = (np.abs(kl_divergence(wanted, other)).mean() for other in (with_lora, without))
+    assert close < 1e-3 and far > 20 * close
+
+
+def test_an_adapter_for_another_architecture_is_refused(adapter, tiny, tmp_path, monkeypatch):
+    import transformers
+
+    monkeypatch.setattr(
+        transformers.AutoConfig, "from_pretrained", lambda *a, **k: SimpleNamespace(model_type="mamba", num_hidden_layers=1)
+    )
+    monkeypatch.setattr("lorakit_helpers.evalreport.check_adapter", lambda *a, **k: {})
+    with pytest.raises(LorakitError, match="mamba"):
+        lora_to_gguf(adapter, tiny, tmp_path / "x.gguf")
+    assert not (tmp_path / "x.gguf").exists()
