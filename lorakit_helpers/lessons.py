@@ -36,7 +36,7 @@ LESSONS = (
     Lesson("07_train_with_qlora", "Train the ticket adapter, before and after", 14),
     Lesson("08_hyperparameter_lab", "What each knob does", 1),
     Lesson("09_evaluate", "Is it really better?", 8, uses="07"),
-    Lesson("10_merge_swap_export", "Merge, swap, GGUF, serve", 8),
+    Lesson("10_merge_swap_export", "Merge, swap, GGUF, serve", 8, uses="07"),
     Lesson("11_pitfalls_clinic", "Seven pitfalls, caused and cured", 15),
     Lesson("12_scale_up", "Larger models and GPUs", 6),
 )
