@@ -143,12 +143,17 @@ def _child() -> None:
     import os
 
     import torch
-    import transformers  # noqa: F401  (loaded before the forks, which share it)
 
-    from .memory import _real  # noqa: F401
+    from .memory import _real
+    from .memory._meta import quiet
 
     torch.set_num_threads(1)
     plan = json.loads(sys.stdin.read())
+    with quiet():  # loads what the forks then share; no backward pass, whose thread would not live on in a fork
+        small = ModelShape(32, 32, 1, 1, 1, 32, 32, True)
+        net, _ = _real.build(small, TrainSetup(method="lora", r=1, weights_dtype="fp32"), "cpu")
+    with torch.no_grad():
+        net(input_ids=torch.zeros(1, 2, dtype=torch.long))
     shape, budget = ModelShape(**plan["shape"]), plan["budget_gib"]
     for kind, values in plan["setups"]:
         setup = EvalSetup(**values) if kind == "EvalSetup" else TrainSetup(**values)
