@@ -205,9 +205,7 @@ def _value(pipe, dot, scopes):
 
 def _operand(token: str, dot, scopes):
     if token[0] in '"`':
-        return (
-            token[1:-1] if token[0] == "`" else re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), token[1:-1])
-        )
+        return token[1:-1] if token[0] == "`" else json.loads(token)  # Go's escapes in templates are JSON's
     if token.lstrip("-").isdigit():
         return int(token)
     if token in ("true", "false"):
