@@ -171,10 +171,16 @@ from lorakit_helpers.widgets import UploadPanel
 panel = UploadPanel(tempfile.mkdtemp())
 panel
 """
+SWAP_CELL = """
+from lorakit_helpers.widgets import SwapPanel
+panel = SwapPanel(lambda name, text: (f"{name} says <b>{text}</b>", 1.5), ["tickets", "plain style"], "my lamp broke")
+panel
+"""
 START = "from lorakit_helpers.start import start; start('smoke')"
 MADE = {
     "training_panel.ipynb": (START, TRAINING_CELL, TRAINING_STEPS),
     "upload_panel.ipynb": (START, UPLOAD_CELL),
+    "swap_panel.ipynb": (START, SWAP_CELL),
     "echo.ipynb": (START, ECHO),
 }
 
@@ -469,6 +475,24 @@ def test_training_panel_shows_bar_sentence_and_curve(run_all):
     picture = page.locator("img.widget-image").last
     width = picture.evaluate("image => image.decode().then(() => image.naturalWidth)")
     assert width > 500
+
+
+def test_swap_panel_asks_by_keyboard_keeps_the_answers_and_resets(run_all):
+    page = run_all("swap_panel.ipynb").page
+    ask, choice = page.get_by_role("button", name="Ask", exact=True), page.locator(".widget-dropdown select")
+    start = status_of(page).inner_text()
+    ask.focus()
+    page.keyboard.press("Enter")
+    sync_api.expect(status_of(page)).to_contain_text("tickets answered in")
+    choice.select_option("plain style")
+    ask.focus()
+    page.keyboard.press("Enter")
+    sync_api.expect(status_of(page)).to_contain_text("plain style answered in")
+    cells = page.get_by_role("cell", name="says <b>my lamp broke</b>")
+    sync_api.expect(cells).to_have_count(2)  # as text, not as markup
+    page.get_by_role("button", name="Reset", exact=True).click()
+    sync_api.expect(cells).to_have_count(0)
+    sync_api.expect(status_of(page)).to_have_text(start)
 
 
 def test_upload_panel_reads_a_file_of_the_learners_disk_refuses_another_and_resets(run_all, tmp_path):

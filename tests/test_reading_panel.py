@@ -20,10 +20,14 @@ def tickets():
     return load_split("test")
 
 
-@pytest.fixture(scope="module")
-def pairs(tickets):
+def some_pairs(tickets):
     base = [EVIL if i % 2 else answer_text(t.answer | {"intent": "refund"}) for i, t in enumerate(tickets[:16])]
     return pairs_of(tickets[:16], base, [answer_text(t.answer) for t in tickets[:16]])
+
+
+@pytest.fixture(scope="module")
+def pairs(tickets):
+    return some_pairs(tickets)
 
 
 @pytest.fixture

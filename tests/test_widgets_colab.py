@@ -21,11 +21,14 @@ OLD = ("ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython_genutils==0.2.0")
 MAKE = {
     "CasePanel": "import test_case_panel; panel = CasePanel(test_case_panel.made())",
     "DecisionPanel": "from test_advice import made; panel = DecisionPanel(made())",
+    "LabPanel": "from test_lab import lab; panel = lab()[0]",
     "LengthPanel": "from test_length_panel import DATA; panel = LengthPanel(DATA, tokens_per_s=50.0)",
     "LoRAPanel": "panel = LoRAPanel(toy_steps=5); panel.train()",
     "MemoryPanel": "panel = MemoryPanel()",
     "QuantizationPanel": "panel = QuantizationPanel(np.random.default_rng(0).normal(size=(64, 64)))",
     "RankPanel": "panel = RankPanel({'large': np.eye(30), 'small': np.eye(4, 9)})",
+    "ReadingPanel": "import test_reading_panel as t; panel = ReadingPanel(t.some_pairs(t.load_split('test')))",
+    "SwapPanel": "import test_swap_panel; panel = test_swap_panel.panel()[0]; panel.run()",
     "TicketPanel": "ticket_panel.generate = lambda *_, **__: ['{}']; panel = TicketPanel(None, None, 'My lamp'); panel.run()",
     "TrainingPanel": "panel = TrainingPanel(seconds_between_redraws=0); panel.controls = {}\n"
     "for step in (1, 2, 3):\n    panel.log.max_steps, panel.log.step = 3, step\n"
