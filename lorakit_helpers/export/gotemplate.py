@@ -14,6 +14,7 @@ __all__ = ["Template", "parse"]
 
 _ACTION = re.compile(r"(?P<left>\s*\{\{-(?=\s)|\{\{)(?P<code>.*?)(?P<right>(?<=\s)-\}\}\s*|\}\})", re.DOTALL)
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|`[^`]*`|-?\d+|\$?(?:\.?[A-Za-z_]\w*)+|\$|\.|:=|=|[(),|])')
+_OF = "\0"  # marks fields of what stands in brackets before them
 _CHAIN = re.compile(r"(\$\w*)?((?:\.\w+)*)$")
 
 
@@ -70,6 +71,8 @@ def parse(text: str) -> Template:
         items += [("text", before.lstrip() if trim else before), ("code", found["code"].strip())]
         at, trim = found.end(), False  # the trimmed blanks are part of the match
     items.append(("text", text[at:]))
+    if any(kind == "text" and "{{" in piece for kind, piece in items):
+        raise _odd("{{ without }}")
     fields: set[str] = set()
     nodes, rest = _block(items, 0, fields, top=True)
     if rest != len(items):
@@ -128,9 +131,10 @@ def _action(code, fields) -> _Node:
         found = _TOKEN.match(code, at)
         if not found:
             raise _odd(code.strip())
-        tokens.append(found[1])
+        of_group = tokens[-1:] == [")"] and found[0][0] == "."  # (index .Messages 0).Role
+        tokens.append(_OF + found[1] if of_group else found[1])
         at = found.end()
-    fields |= {name for token in tokens if token[0] in ".$" for name in token.split(".")[1:] if name}
+    fields |= {name for token in tokens if token[0] in ".$" + _OF for name in token.split(".")[1:] if name}
     for sign in (":=", "="):
         if sign in tokens:
             middle = tokens.index(sign)
@@ -148,6 +152,8 @@ def _pipe(tokens):
         elif token == ")" and len(stack) > 1:
             inner = stack.pop()
             stack[-1].append(inner)
+        elif token[0] == _OF:
+            stack[-1][-1] = [_OF, stack[-1][-1], token[1:]]
         elif token in ("|", ")", ",", ":=", "="):
             raise _odd(" ".join(tokens))
         else:
@@ -181,19 +187,33 @@ def _run(nodes, dot, scopes, out) -> None:
                 _run(node.otherwise, dot, [*scopes, {}], out)
 
 
+def _first(values, wanted: bool):
+    """Of the values, taken one by one, the first that is true (or false), else the last: as Go's ``or`` (``and``)."""
+    value = next(values)
+    while bool(value) != wanted:
+        try:
+            value = next(values)
+        except StopIteration:
+            break
+    return value
+
+
 _FUNCTIONS = {
     "eq": lambda a, *others: any(a == b for b in others), "ne": lambda a, b: a != b, "not": lambda a: not a,
     "lt": lambda a, b: a < b, "le": lambda a, b: a <= b, "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b,
-    "and": lambda *values: next((v for v in values if not v), values[-1]), "len": len, "index": lambda a, i: a[i],
-    "or": lambda *values: next((v for v in values if v), values[-1]), "slice": lambda a, *ends: a[slice(*(*ends, None)[:2])],
+    "and": lambda values: _first(values, False), "or": lambda values: _first(values, True), "len": len,
+    "index": lambda a, i: a[i], "slice": lambda a, *ends: a[slice(*(*ends, None)[:2])],
 }  # fmt: skip
 
 
 def _value(pipe, dot, scopes):
     head, *arguments = pipe
+    if head == _OF:
+        return _operand(arguments[1], _value(arguments[0], dot, scopes), scopes)
     if isinstance(head, str) and head in _FUNCTIONS:
+        values = (_value(a if isinstance(a, list) else [a], dot, scopes) for a in arguments)
         try:
-            return _FUNCTIONS[head](*(_value(a if isinstance(a, list) else [a], dot, scopes) for a in arguments))
+            return _FUNCTIONS[head](values) if head in ("and", "or") else _FUNCTIONS[head](*values)
         except (TypeError, LookupError) as error:
             raise _odd(f"{head}: {error}") from error
     if arguments:
