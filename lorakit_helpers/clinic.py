@@ -146,7 +146,7 @@ class Tuned:
         return self.record.losses
 
 
-def tune(recipe: Recipe, rows: list[dict], base, *, change_labels=None) -> Tuned:
+def tune(recipe: Recipe, rows: list[dict], base, *, change_batch=None) -> Tuned:
     """A LoRA training on 16-bit weights with transformers, peft and trl alone, in this process.
 
     Unsloth would be faster, but patches transformers for the whole process, and some cases need it as it is.
@@ -155,7 +155,7 @@ def tune(recipe: Recipe, rows: list[dict], base, *, change_labels=None) -> Tuned
         recipe: all of it is used as it stands.
         rows: of prompt and completion.
         base: from :func:`lorakit_helpers.models.base_model`.
-        change_labels: called with every batch's labels, a tensor, changes them in place: a fault to be planted.
+        change_batch: called with every batch, a dict of tensors, and changes it in place: a fault to be planted.
     """
     import tempfile
     import time
@@ -179,8 +179,8 @@ def tune(recipe: Recipe, rows: list[dict], base, *, change_labels=None) -> Tuned
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = build_trainer(model, tokenizer, rows, recipe, scratch, "plain")
-        if change_labels is not None:
-            trainer.data_collator = _changed(trainer.data_collator, change_labels)
+        if change_batch is not None:
+            trainer.data_collator = _changed(trainer.data_collator, change_batch)
         TrainingLog().attach(trainer)
         start = time.perf_counter()
         trainer.train()
@@ -190,7 +190,7 @@ def tune(recipe: Recipe, rows: list[dict], base, *, change_labels=None) -> Tuned
 def _changed(collate, change):
     def collated(examples):
         batch = collate(examples)
-        change(batch["labels"])
+        change(batch)
         return batch
 
     return collated

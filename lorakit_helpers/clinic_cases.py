@@ -89,7 +89,7 @@ _ALL = (
     ),
     _case(
         "template", "Wrong chat template",
-        "Excellent in the training script's evaluation; in the application the same adapter writes poor answers.",
+        "Excellent in the training script's evaluation; in the application the same adapter is worse.",
         ("the adapter overfitted", "Then the evaluation on held-out rows would be poor as well."),
         ("*training and application write prompts differently", "Another family's headers: it was tuned on other tokens."),
         ("the application's machine rounds otherwise", "Rounding moves a logit by a hundredth, not a loss by this much."),
@@ -145,9 +145,9 @@ _ALL = (
     ),
     _case(
         "double BOS", "BOS twice",
-        "The served model is a little worse than the evaluated one, on the same prompts and with the same weights.",
-        ("sampling temperature", "Both generate greedily, and the loss on fixed answers differs, too."),
-        ("the adapter was merged badly", "The same file is used on both sides."),
+        "In the server every prompt is one token longer than in the evaluation, though the texts are the same.",
+        ("the server adds a system prompt", "That would be many tokens, and stand in the text."),
+        ("the server uses another vocabulary", "Then many prompts would differ, by more than one token."),
         ("*the prompt's first token is doubled", "The template writes BOS, and the tokenizer, asked for text, adds a second."),
         tool="templates.check_template", cure="Tokenize rendered text with add_special_tokens=False.",
     ),

@@ -187,8 +187,22 @@ def _within(shape, setup, budget_gib) -> dict:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "alloc" not in said:
             raise
-        return {"fits": False, "used_gib": None, "message": said[said.find("DefaultCPUAllocator") :].strip()[:120]}
+        return {"fits": False, "used_gib": None, "message": _plainly(said)}
     return {"fits": True, "used_gib": max(0.0, (_mapped("VmPeak") - before) / GIB), "message": ""}
+
+
+def _plainly(said: str) -> str:
+    """An allocator's message without the place in its code, the size in MiB.
+
+    Example:
+        >>> _plainly("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: "
+        ...          "you tried to allocate 3145728 bytes. Error code 12 (Cannot allocate memory)")
+        "can't allocate memory: you tried to allocate 3.0 MiB"
+    """
+    import re
+
+    said = said.split("DefaultCPUAllocator: ")[-1].split(". Error code")[0].strip()
+    return re.sub(r"(\d+) bytes", lambda found: f"{int(found[1]) / 2**20:.1f} MiB", said)[:120]
 
 
 def _prepared(shape, setup):

@@ -158,13 +158,13 @@ def test_a_training_logs_every_update_and_its_planted_fault_is_seen_in_the_label
     rows = [to_conversation(t) for t in short_tickets("train", 4, words=10)]
     recipe = RECIPE.but(max_steps=2, per_device_train_batch_size=2)
 
-    def no_end(labels):
-        labels[labels == 2] = -100
+    def no_end(batch):
+        batch["labels"][batch["labels"] == 2] = -100
 
     healthy = tune(recipe, rows, base)
     assert len(healthy.losses) == 2 and healthy.seconds > 0
     assert healthy.record.labels.cut == 0 and healthy.record.labels.empty == 0
     assert healthy.tokenizer.eos_token_id == 2 and healthy.tokenizer.pad_token_id == 2
-    sick = tune(recipe, rows, base, change_labels=no_end)
+    sick = tune(recipe, rows, base, change_batch=no_end)
     assert sick.record.labels.cut == 4
     assert sick.record.labels.trained_tokens < healthy.record.labels.trained_tokens
