@@ -12,7 +12,8 @@ import torch
 from scipy.stats import entropy
 
 from lorakit_helpers.errors import LorakitError
-from lorakit_helpers.export.gguf import Tools, convert, export_gguf, find_tools, lora_to_gguf, quantize, read_metadata
+from lorakit_helpers.export.gguf import Tools, convert, export_gguf, find_tools, lora_to_gguf, quantize
+from lorakit_helpers.export.header import read_header
 from lorakit_helpers.export.ladder import GgufModel, TorchModel, folder_mib, kl_divergence, ladder_table, measure_rung
 from lorakit_helpers.export.merging import check_vocabulary, merge_adapter, merge_in_place, model_card
 from lorakit_helpers.export.swapping import BASE, answer_with, switch, switch_cost
@@ -243,14 +244,14 @@ def test_a_file_that_is_no_gguf_is_named(tmp_path):
     bad.write_bytes(b"PK\x03\x04" + bytes(100))
     for path in (bad, tmp_path / "none.gguf"):
         with pytest.raises(LorakitError, match=path.name):
-            read_metadata(path)
+            read_header(path)
 
 
 @converter
 def test_gguf_carries_weights_tokenizer_and_template(merged, tokenizer, tmp_path):
     made = export_gguf(merged, tmp_path, ("f16",))
     assert [path.name for path in tmp_path.iterdir()] == [made["f16"].name] == ["tiny-merged-f16.gguf"]
-    facts = read_metadata(made["f16"])
+    facts = read_header(made["f16"])
     assert facts["tokenizer.chat_template"] == tokenizer.chat_template
     assert facts["tokenizer.ggml.eos_token_id"] == tokenizer.eos_token_id
     import gguf

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import LorakitError
 from ..files import need_space
 
-__all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gguf", "quantize", "read_metadata"]
+__all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gguf", "quantize"]
 
 #: What can be made: bits a weight, about (llama.cpp's own figures for Llama; small models fall back to more bits).
 KINDS = {"bf16": 16.0, "f16": 16.0, "Q8_0": 8.5, "Q4_K_M": 4.9}
@@ -226,21 +226,3 @@ def lora_to_gguf(adapter, base: str, target) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return target
-
-
-def read_metadata(path) -> dict:
-    """The key-value pairs of a GGUF file, long lists left out; ``tokenizer.chat_template`` among them where there is one.
-
-    Raises:
-        LorakitError: for a file that is missing or no GGUF.
-    """
-    import gguf
-
-    path = Path(path)
-    try:
-        fields = gguf.GGUFReader(path).fields
-    except (OSError, ValueError) as error:
-        raise LorakitError(
-            f"GGUF {path}", got=str(error).splitlines()[0], expected="a GGUF file", do="Export it again."
-        ) from error
-    return {name: field.contents() for name, field in fields.items() if len(field.data) <= 1}

@@ -59,7 +59,8 @@ class GgufModel:
     """
 
     def __init__(self, path, *, context: int = 512, lora=None):
-        from .gguf import INSTALL, read_metadata
+        from .gguf import INSTALL
+        from .header import read_header
 
         try:
             import llama_cpp
@@ -67,7 +68,7 @@ class GgufModel:
             raise LorakitError(
                 "llama-cpp-python", got="not installed", expected="llama.cpp's bindings", do=f"Run `{INSTALL}` once."
             ) from error
-        read_metadata(path)  # a clear error for a file that is none
+        read_header(path)  # a clear error for a file that is none
         try:
             self.llama = llama_cpp.Llama(
                 str(path), n_ctx=context, logits_all=True, verbose=False, lora_path=str(lora) if lora else None
