@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -50,12 +51,13 @@ def await_address(process, folder: Path, name: str, timeout: float) -> str:
 
 
 def last_lines(folder: Path, lines: int = 5) -> str:
-    """The end of the log; empty when it is gone."""
+    """The end of the log: what llama.cpp calls errors where there are any; empty when the log is gone."""
     try:
         said = (folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return "\n".join([line for line in said if line.strip()][-lines:])
+    errors = [line for line in said if re.match(r"[\d.]+ E ", line)]
+    return "\n".join((errors or [line for line in said if line.strip()])[-lines:])
 
 
 def end(process, folder: Path) -> None:

@@ -4,6 +4,7 @@ A process of its own, because llama.cpp aborts on a broken file, and because a s
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import sys
@@ -33,7 +34,11 @@ def main(arguments=None) -> None:
     given = parser.parse_args(arguments)
     parent = os.getppid()
     threading.Thread(target=_leave_at_end_of_input, daemon=True).start()
-    server = _server(given)
+    try:
+        server = _server(given)
+    except RuntimeError as error:  # llama.cpp said more in the log before
+        print(f"xllamacpp: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
     part = Path(given.ready + ".part")
     part.write_text(json.dumps({"address": server.listening_address}), encoding="utf-8")
     os.replace(part, given.ready)
@@ -43,7 +48,7 @@ def main(arguments=None) -> None:
 
 
 def _leave_at_end_of_input() -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):  # not sys.stdin, whose lock would be in the way when the interpreter ends
         pass
     os._exit(0)
 
@@ -51,6 +56,7 @@ def _leave_at_end_of_input() -> None:
 def _server(given):
     import xllamacpp
 
+    faulthandler.disable()  # when llama.cpp aborts, its own last words are to be the log's last lines
     params = xllamacpp.CommonParams()
     params.model.path = given.model
     params.hostnames = [LOCALHOST]  # nobody outside this machine can reach it
@@ -62,6 +68,7 @@ def _server(given):
     params.cache_prompt = given.reuse_prompts
     params.cache_ram_mib = 0
     params.ui = False
+    params.cors_origins = f"http://{LOCALHOST}"  # pages of other sites, open in a browser here, may not ask it
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE  # the text as it was written
     if given.lora:
         adapter = xllamacpp.CommonAdapterLoraInfo()

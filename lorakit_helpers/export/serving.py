@@ -16,6 +16,9 @@ from .header import TEMPLATE_KEY, read_header
 
 __all__ = ["Reply", "Server", "serve"]
 
+# for the grammar engine of xllamacpp's build (llguidance): blanks as json.dumps writes them; others pass it over
+_COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -117,7 +120,7 @@ class Server:
         """
         body = {"prompt": prompt, "n_predict": _positive("max_tokens", max_tokens), "temperature": 0.0, "seed": 0}
         if schema is not None:
-            body["json_schema"] = schema
+            body["json_schema"] = {"x-guidance": _COMPACT} | schema
         answer, seconds = self._post("/completion", body, timeout)
         return Reply(
             answer["content"], answer["tokens_predicted"], answer["tokens_evaluated"], seconds,
