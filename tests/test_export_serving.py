@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import psutil
 import pytest
@@ -236,7 +237,7 @@ PARENT = """
 import sys, time
 from lorakit_helpers.export.serving import serve
 with serve(sys.argv[1], threads=1) as running:
-    print(running.pid, flush=True)
+    print(running.pid, running._folder, flush=True)
     {then}
 """
 
@@ -252,12 +253,12 @@ def test_it_does_not_outlive_its_parent(file, then, sent):
     parent = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, cwd=serving._child._ROOT
     )  # fmt: skip
-    pid = int(parent.stdout.readline())
+    pid, folder = parent.stdout.readline().split(maxsplit=1)
     if sent:
         os.killpg(parent.pid, sent)  # as Jupyter's interrupt: to the whole group
     parent.wait(20)
     parent.stdout.close()
-    assert ended(pid)
+    assert ended(int(pid)) and not Path(folder.strip()).exists()
 
 
 @needs_llama

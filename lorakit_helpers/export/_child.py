@@ -22,7 +22,7 @@ _ROOT = str(Path(__file__).resolve().parent.parent.parent)
 def start(arguments: list[str]):
     """Start :mod:`lorakit_helpers.export.serve`; the process, and the folder with its log and its ready file."""
     folder = Path(tempfile.mkdtemp(prefix="lorakit-serve-"))
-    command = [sys.executable, "-m", "lorakit_helpers.export.serve", *arguments, "--ready", str(folder / "ready")]
+    command = [sys.executable, "-m", "lorakit_helpers.export.serve", *arguments, "--folder", str(folder)]
     with (folder / "log").open("wb") as log:
         # a session of its own: the kernel's interrupt goes to the kernel's process group, and must not reach it
         process = subprocess.Popen(

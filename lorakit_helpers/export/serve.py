@@ -7,6 +7,7 @@ import argparse
 import faulthandler
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -30,27 +31,33 @@ def main(arguments=None) -> None:
     parser.add_argument("--context", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--reuse-prompts", action="store_true")
-    parser.add_argument("--ready", required=True, help="file the address is written to")
+    parser.add_argument("--folder", required=True, help="of its own: the address goes there; removed at the end")
     given = parser.parse_args(arguments)
     parent = os.getppid()
-    threading.Thread(target=_leave_at_end_of_input, daemon=True).start()
+    folder = Path(given.folder)
+    threading.Thread(target=_leave_at_end_of_input, args=(folder,), daemon=True).start()
     try:
         server = _server(given)
     except RuntimeError as error:  # llama.cpp said more in the log before
         print(f"xllamacpp: {error}", file=sys.stderr, flush=True)
         os._exit(1)
-    part = Path(given.ready + ".part")
+    part = folder / "ready.part"
     part.write_text(json.dumps({"address": server.listening_address}), encoding="utf-8")
-    os.replace(part, given.ready)
+    os.replace(part, folder / "ready")
     while os.getppid() == parent:
         time.sleep(0.2)
-    os._exit(0)  # at once: the server's destructor can wait for ever when it has just begun to listen
+    _leave(folder)
 
 
-def _leave_at_end_of_input() -> None:
+def _leave_at_end_of_input(folder: Path) -> None:
     while os.read(0, 4096):  # not sys.stdin, whose lock would be in the way when the interpreter ends
         pass
-    os._exit(0)
+    _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # a parent that was killed does not
+    os._exit(0)  # at once: the server's destructor can wait for ever when it has just begun to listen
 
 
 def _server(given):
