@@ -164,8 +164,8 @@ class Fixed:
     def log_probabilities(self, ids, start):
         return np.tile(self.row, (len(ids) - start, 1))
 
-    def answer(self, ids):
-        return list(self.written)
+    def answers(self, prompts):
+        return [list(self.written) for _ in prompts]
 
 
 def test_a_rung_against_itself_is_the_same_and_a_tilted_one_is_not(tokenizer):
@@ -259,6 +259,16 @@ def test_gguf_carries_weights_tokenizer_and_template(merged, tokenizer, tmp_path
     tensors = {t.name: t.data for t in gguf.GGUFReader(made["f16"]).tensors}
     weight = load_model(str(merged))[0].model.layers[1].mlp.down_proj.weight.detach().half().numpy()
     assert np.array_equal(tensors["blk.1.ffn_down.weight"].reshape(weight.shape), weight)
+
+
+def test_answers_written_together_are_those_written_alone_and_end_with_the_end_token(tiny, tokenizer, adapter):
+    prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("hello", "a longer text than that", "no")]
+    model = TorchModel(load_model(tiny, adapter)[0].float(), tokenizer)
+    alone = [model.answers([ids])[0] for ids in prompts]
+    assert model.answers(prompts, at_once=2) == alone and all(alone)
+    model.tokenizer = SimpleNamespace(pad_token_id=tokenizer.pad_token_id, eos_token_id=alone[0][3])
+    stopped = model.answers(prompts)[0]
+    assert stopped == alone[0][: alone[0].index(alone[0][3]) + 1]
 
 
 @llama

@@ -18,6 +18,9 @@ from ..tickets import Ticket, to_messages
 __all__ = ["GgufModel", "Rung", "TorchModel", "folder_mib", "kl_divergence", "ladder_table", "measure_rung"]
 
 
+TIMED = 2  # tickets answered one at a time, for the speed
+
+
 class TorchModel:
     """A transformers model (or peft model, merged or not) and its tokenizer."""
 
@@ -33,17 +36,24 @@ class TorchModel:
             logits = self.model(input_ids=batch).logits[0, start - 1 : -1].float()
         return logits.log_softmax(-1).cpu().numpy()
 
-    def answer(self, ids: list[int]) -> list[int]:
-        """Greedy continuation, at most ``MAX_NEW_TOKENS`` tokens, the end token included where it came."""
+    def answers(self, prompts: list[list[int]], at_once: int = 12) -> list[list[int]]:
+        """Greedy continuations, at most ``MAX_NEW_TOKENS`` tokens each, the end token included where it came."""
         import torch
 
-        batch = torch.tensor([ids], device=self.model.device)
-        with torch.inference_mode():
-            out = self.model.generate(
-                input_ids=batch, attention_mask=torch.ones_like(batch), max_new_tokens=MAX_NEW_TOKENS, do_sample=False,
-                pad_token_id=self.tokenizer.pad_token_id, eos_token_id=self.tokenizer.eos_token_id,
-            )  # fmt: skip
-        return out[0, len(ids) :].tolist()
+        pad, end, found = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, []
+        for start in range(0, len(prompts), at_once):
+            chosen = prompts[start : start + at_once]
+            width = max(map(len, chosen))  # padded on the left, so that every row goes on at its own last token
+            ids = torch.tensor([[pad] * (width - len(p)) + p for p in chosen], device=self.model.device)
+            mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in chosen], device=self.model.device)
+            with torch.inference_mode():
+                out = self.model.generate(
+                    input_ids=ids, attention_mask=mask, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, pad_token_id=pad,
+                    eos_token_id=end,
+                )  # fmt: skip
+            for row in out[:, width:].tolist():
+                found.append(row[: row.index(end) + 1] if end in row else row)
+        return found
 
 
 class GgufModel:
@@ -86,13 +96,17 @@ class GgufModel:
         top = logits.max(-1, keepdims=True)
         return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
 
-    def answer(self, ids: list[int]) -> list[int]:
+    def answers(self, prompts: list[list[int]]) -> list[list[int]]:
+        """As :meth:`TorchModel.answers`, one after another."""
+        return [self._answer(ids) for ids in prompts]
+
+    def _answer(self, ids: list[int]) -> list[int]:
         found = []
         self.llama.reset()
         for token in self.llama.generate(ids, temp=0.0, repeat_penalty=1.0):
             found.append(token)
             if token == self.end or len(found) == MAX_NEW_TOKENS:
-                return found
+                break
         return found
 
     def tokenize(self, text: str) -> list[int]:
@@ -114,7 +128,7 @@ class Rung:
         top1: share of answer tokens where both find the same token likeliest, with its interval over rows.
         exact: exact match on the tickets.
         stopped: share of answers that ended by themselves.
-        tokens_per_s: written tokens per second, one ticket at a time, prompts included.
+        tokens_per_s: written tokens per second on the first tickets, one at a time, prompts included.
         outputs: the answers.
         correct: 0 or 1 per ticket, for a paired comparison.
     """
@@ -189,18 +203,19 @@ def measure_rung(
         )  # fmt: skip
     divergences = np.array([kl_divergence(a, b).mean() for a, b in zip(known, logs, strict=True)])
     same = np.array([(a.argmax(-1) == b.argmax(-1)).mean() for a, b in zip(known, logs, strict=True)])
-    written, start = [], time.perf_counter()
-    for i, ticket in enumerate(tickets):
-        text = _prompt_text(tokenizer, to_messages(ticket.ticket))
-        written.append(model.answer(tokenizer(text, add_special_tokens=False)["input_ids"]))
-        told(len(rows) + i + 1, len(rows) + len(tickets))
+    prompts = [_prompt_text(tokenizer, to_messages(ticket.ticket)) for ticket in tickets]
+    prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
+    start = time.perf_counter()
+    alone = [model.answers([ids])[0] for ids in prompts[:TIMED]]
     seconds = time.perf_counter() - start
+    written = alone + model.answers(prompts[TIMED:])
+    told(len(rows) + len(tickets), len(rows) + len(tickets))
     outputs = tuple(tokenizer.decode(ids, skip_special_tokens=True) for ids in written)
     scores = score_tickets(list(outputs), tickets)
     ended = np.array([bool(ids) and ids[-1] == tokenizer.eos_token_id for ids in written], dtype=float)
     rung = Rung(
         name, size_mib, mean_metric("KL", divergences, unit="nats"), mean_metric("same token", same),
-        scores.metrics["exact match"], mean_metric("stopped", ended), sum(map(len, written)) / seconds, outputs,
+        scores.metrics["exact match"], mean_metric("stopped", ended), sum(map(len, alone)) / seconds, outputs,
         scores.correct["exact match"],
     )  # fmt: skip
     return rung, logs
