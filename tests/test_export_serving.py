@@ -234,7 +234,8 @@ def test_it_ends_when_nobody_holds_it_any_more(file):
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would this
 from lorakit_helpers.export.serving import serve
 with serve(sys.argv[1], threads=1) as running:
     print(running.pid, running._folder, flush=True)
