@@ -20,7 +20,7 @@ def plot_ladder(rungs, *, ax=None):
         ax.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=AFTER, ecolor="black", capsize=2)
     ax.set_yticks(range(len(shown)), [f"{rung.name} ({rung.size_mib:.0f} MiB)" for rung in shown])
     ax.invert_yaxis()
-    ax.set(xscale="log", xlabel="KL divergence from base + adapter in 16 bit (nats per answer token), with 95 % intervals")
+    ax.set(xscale="log", xlabel="KL divergence (nats per answer token), 95 % intervals")
     ax.grid(axis="x", alpha=0.3, which="both")
     return ax
 
