@@ -35,7 +35,7 @@ def pair_html(pair: Pair, names: tuple[str, str], answers: tuple[str, str], *, w
         rows.append(f'<tr><th scope="row">{key}</th>{"".join(cells)}<td>{"differs" if bold else ""}</td></tr>')
     raw = [
         f'<p><b>{name}</b> is not a valid answer ({html.escape(parse_answer(text)[1])}):</p>'
-        f'<pre style="white-space:pre-wrap;margin:0 0 .5em">{html.escape(text)}</pre>'
+        f'<pre style="white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;margin:0 0 .5em">{html.escape(text)}</pre>'
         for name, text, answer in zip(names, answers, parsed, strict=True) if answer is None
     ]  # fmt: skip
     head = "".join(f'<th scope="col" style="text-align:left">{html.escape(name)}</th>' for name in heads)
