@@ -131,12 +131,15 @@ class TicketScores:
 
 
 def evaluate_tickets(
-    model, tokenizer, tickets: list[Ticket], *, system_prompt=SYSTEM_PROMPT, batch_size=25, progress=None
-) -> TicketScores:
-    """Generate an answer for every ticket and score it strictly."""
+    model, tokenizer, tickets: list[Ticket], *, system_prompt=SYSTEM_PROMPT, batch_size=25, max_new_tokens=MAX_NEW_TOKENS,
+    progress=None,
+) -> TicketScores:  # fmt: skip
+    """Generate an answer for every ticket and score it strictly; the options are those of :func:`generate`."""
     start = time.perf_counter()
     chats = [to_messages(ticket.ticket, system_prompt) for ticket in tickets]
-    outputs = generate(model, tokenizer, chats, batch_size=batch_size, progress=progress)
+    outputs = generate(
+        model, tokenizer, chats, batch_size=batch_size, max_new_tokens=max_new_tokens, progress=progress
+    )  # fmt: skip
     return score_tickets(outputs, tickets, seconds=time.perf_counter() - start)
 
 
