@@ -161,21 +161,11 @@ def tune(recipe: Recipe, rows: list[dict], base, *, change_batch=None) -> Tuned:
     import time
     import warnings
 
-    import torch
-    from peft import LoraConfig, get_peft_model
-
     from .models import load_model
-    from .training import TrainingLog, build_trainer
+    from .training import TrainingLog, add_lora, build_trainer
 
     model, tokenizer = load_model(base)
-    torch.manual_seed(recipe.seed)
-    model = get_peft_model(
-        model,
-        LoraConfig(
-            r=recipe.r, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout, bias="none",
-            target_modules=list(recipe.target_modules), task_type="CAUSAL_LM",
-        ),
-    )  # fmt: skip
+    model = add_lora(model, recipe)
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = build_trainer(model, tokenizer, rows, recipe, scratch, "plain")

@@ -18,7 +18,7 @@ from .files import atomic_write_text, fingerprint, need_space
 from .recipes import Recipe
 
 __all__ = [
-    "ENGINES", "TrainingLog", "TrainingRun", "build_trainer", "check_labels", "check_targets", "guard_model",
+    "ENGINES", "TrainingLog", "TrainingRun", "add_lora", "build_trainer", "check_labels", "check_targets", "guard_model",
     "guard_versions", "last_checkpoint", "load_plain", "load_unsloth", "peak_memory_gib", "run_folder",
     "save_adapter", "sft_arguments", "train", "unpack_on_cpu",
 ]  # fmt: skip
@@ -158,7 +158,7 @@ def load_plain(path: str, recipe: Recipe):
             do="Restart the kernel, or run it in a process of its own: python -m lorakit_helpers.bench --engine plain.",
         )  # fmt: skip
     import torch
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from peft import prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     from .hardware import detect
@@ -176,16 +176,22 @@ def load_plain(path: str, recipe: Recipe):
     check_targets(model, recipe)
     if recipe.gradient_checkpointing:
         model = prepare_model_for_kbit_training(model)
-    torch.manual_seed(recipe.seed)
-    model = get_peft_model(
-        model,
-        LoraConfig(
-            r=recipe.r, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout, bias="none",
-            target_modules=list(recipe.target_modules), task_type="CAUSAL_LM",
-        ),
-    )  # fmt: skip
+    model = add_lora(model, recipe)
     guard_model(model)
     return model, tokenizer
+
+
+def add_lora(model, recipe: Recipe):
+    """A new LoRA adapter of the recipe on a loaded model, its start from the recipe's seed; peft's ``get_peft_model``."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(recipe.seed)
+    config = LoraConfig(
+        r=recipe.r, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout, bias="none",
+        target_modules=list(recipe.target_modules), task_type="CAUSAL_LM",
+    )  # fmt: skip
+    return get_peft_model(model, config)
 
 
 def build_trainer(model, tokenizer, rows: list[dict], recipe: Recipe, output_dir, engine: str = "unsloth"):

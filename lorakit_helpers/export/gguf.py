@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,18 @@ def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | 
     return made
 
 
+@contextmanager
+def _whole_file(target: Path):
+    """A temporary name beside ``target``, renamed to it when the block succeeds and left a file; else removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        yield part
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def convert(folder, target, kind: str = "f16", *, tools: Tools | None = None) -> Path:
     """Write a model's folder as one GGUF with 16-bit weights, tokenizer and chat template.
 
@@ -120,9 +133,8 @@ def convert(folder, target, kind: str = "f16", *, tools: Tools | None = None) ->
     if not tools.converter:
         raise _missing("GGUF converter")
     target = Path(target)
-    part = target.with_name(f".{target.name}.part")
-    command = [sys.executable, str(tools.converter), str(folder), "--outfile", str(part), "--outtype", kind]
-    try:
+    with _whole_file(target) as part:
+        command = [sys.executable, str(tools.converter), str(folder), "--outfile", str(part), "--outtype", kind]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
         if done.returncode or not part.is_file():
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
@@ -130,9 +142,6 @@ def convert(folder, target, kind: str = "f16", *, tools: Tools | None = None) ->
                 f"conversion of {Path(folder).name}", got=lines[-1], expected="a GGUF file",
                 do="Check that the folder holds a whole model with its tokenizer.",
             )  # fmt: skip
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 
@@ -145,8 +154,7 @@ def quantize(source, target, kind: str, *, tools: Tools | None = None) -> Path:
     tools, source, target = tools or find_tools(), Path(source), Path(target)
     if not tools.quantizer:
         raise _missing("GGUF quantizer")
-    part = target.with_name(f".{target.name}.part")
-    try:
+    with _whole_file(target) as part:
         binary = tools.unsloth / "llama-quantize" if tools.unsloth else tools.binary
         if binary:
             done = subprocess.run([str(binary), str(source), str(part), kind], capture_output=True, text=True)
@@ -158,9 +166,6 @@ def quantize(source, target, kind: str, *, tools: Tools | None = None) -> Path:
                 f"quantizing {source.name}", got=said or f"code {failed}", expected=f"a {kind} file",
                 do="Convert the model to f16 anew and try again.",
             )  # fmt: skip
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 
@@ -202,9 +207,7 @@ def lora_to_gguf(adapter, base: str, target) -> Path:
     own = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    part = target.with_name(f".{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with _whole_file(target) as part:
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
@@ -222,7 +225,4 @@ def lora_to_gguf(adapter, base: str, target) -> Path:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
     return target

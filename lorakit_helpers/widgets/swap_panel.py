@@ -31,7 +31,7 @@ class SwapPanel(Panel):
     """
 
     def __init__(self, ask, names: list[str], example: str):
-        self._ask, self._example, self.result = ask, example, {}
+        self._ask, self.result = ask, {}
         self.controls = {
             "adapter": w.Dropdown(options=list(names), description="Adapter", **labelled(320)),
             "text": w.Textarea(example, description="Text", layout=w.Layout(width="95%", height="7em")),
