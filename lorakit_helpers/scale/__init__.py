@@ -1,0 +1,1 @@
+"""From a laptop to a real GPU, many GPUs and bigger models."""
