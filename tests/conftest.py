@@ -1,10 +1,13 @@
 """Shared pieces of the tests: the real base model, and a tiny Llama with the real tokenizer for quick training."""
 
+import os
+
 import pytest
 
 from lorakit_helpers.start import start
 
 start("smoke")  # before anything imports torch
+os.environ["LORAKIT_PROGRESS"] = "off"  # nobody answers the exercises here
 
 
 @pytest.fixture(scope="session")
@@ -44,16 +47,3 @@ def train_rows():
     from lorakit_helpers.tickets import load_split
 
     return load_split("train")
-
-
-@pytest.fixture
-def few_resamples(monkeypatch):
-    """Fewer resamples for the F1 intervals, which take seconds and are not what most tests here look at."""
-    from lorakit_helpers import evaluation
-
-    bootstrap = evaluation._bootstrap
-
-    def quick(data, statistic, **options):
-        return bootstrap(data, statistic, **options | ({"n_resamples": 25} if "n_resamples" in options else {}))
-
-    monkeypatch.setattr(evaluation, "_bootstrap", quick)

@@ -16,6 +16,7 @@ from lorakit_helpers.evaluation import (
     CompletionLoss,
     Difference,
     TicketScores,
+    _f1_of_rows,
     before_after_table,
     compare,
     evaluate_tickets,
@@ -25,7 +26,6 @@ from lorakit_helpers.evaluation import (
 )
 from lorakit_helpers.tickets import INTENTS, KEYS, URGENCIES, Ticket, load_split, to_conversation
 
-QUICK = pytest.mark.usefixtures("few_resamples")
 WRONG = "I would rather chat."
 
 
@@ -74,7 +74,6 @@ def scores_with(right) -> TicketScores:
     return score_tickets([json.dumps(t.answer) if ok else WRONG for t, ok in zip(tickets, right, strict=True)], tickets)
 
 
-@QUICK
 @pytest.mark.parametrize("seed", range(6))
 def test_metrics_equal_sklearn_and_plain_counting(seed):
     rng = np.random.default_rng(seed)
@@ -97,6 +96,17 @@ def test_metrics_equal_sklearn_and_plain_counting(seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
+def test_f1_of_resamples_is_scikit_learns_of_each(seed):
+    rng = np.random.default_rng(seed)
+    labels = list(range(int(rng.integers(1, 6))))
+    truth = rng.choice(labels, 40)
+    guess = rng.choice([-1, *labels], 40)  # -1: a label that is none of them
+    rows = rng.integers(0, 40, (50, int(rng.integers(1, 41))))
+    oracle = [f1_score(truth[r], guess[r], labels=labels, average="macro", zero_division=0) for r in rows]
+    assert _f1_of_rows(truth, guess, len(labels), rows) == pytest.approx(np.array(oracle))
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_interval_brackets_its_value_and_stays_in_the_unit_range(seed):
     rng = np.random.default_rng(100 + seed)
     tickets = make(rng, int(rng.integers(2, 40)))
@@ -104,7 +114,6 @@ def test_interval_brackets_its_value_and_stays_in_the_unit_range(seed):
         assert 0 <= metric.low <= metric.value <= metric.high <= 1, metric
 
 
-@QUICK
 def test_proportions_interval_has_the_bootstraps_width():
     values = np.arange(100) < 70
     metric = scores_with(values).metrics["exact match"]
@@ -115,7 +124,6 @@ def test_proportions_interval_has_the_bootstraps_width():
     assert (metric.low, metric.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
 
 
-@QUICK
 @pytest.mark.parametrize("n", [1, 8, 150])
 @pytest.mark.parametrize("right", [False, True])
 def test_all_alike_still_has_an_interval_of_some_width(n, right):
@@ -137,7 +145,6 @@ def test_same_outputs_give_the_same_intervals_again():
     assert scores_with(right).to_dict() == scores_with(right).to_dict()
 
 
-@QUICK
 def test_invalid_output_gets_no_field_right_and_its_reason_is_kept():
     ticket = make(np.random.default_rng(0), 1)[0]
     outputs = [json.dumps(ticket.answer | {"note": "x"}), WRONG, json.dumps(ticket.answer)]
@@ -147,7 +154,6 @@ def test_invalid_output_gets_no_field_right_and_its_reason_is_kept():
     assert scores.outputs == tuple(outputs)
 
 
-@QUICK
 @pytest.mark.parametrize(("outputs", "tickets"), [(1, 2), (2, 1), (0, 0)])
 def test_unequal_or_empty_lists_are_refused_with_both_lengths(outputs, tickets):
     rows = make(np.random.default_rng(0), tickets)
@@ -155,14 +161,12 @@ def test_unequal_or_empty_lists_are_refused_with_both_lengths(outputs, tickets):
         score_tickets([WRONG] * outputs, rows)
 
 
-@QUICK
 def test_scores_survive_json_and_print_one_metric_per_line():
     scores = scores_with([1, 0, 1])
     assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
     assert len(str(scores).splitlines()) == len(scores.metrics) == 3 + len(KEYS) + 2
 
 
-@QUICK
 def test_evaluation_asks_with_the_given_prompt_and_keeps_the_order(monkeypatch):
     tickets = make(np.random.default_rng(1), 5)
     asked = []
@@ -177,7 +181,6 @@ def test_evaluation_asks_with_the_given_prompt_and_keeps_the_order(monkeypatch):
     assert scores.metrics["exact match"].value == 1.0 and scores.seconds >= 0
 
 
-@QUICK
 @pytest.mark.parametrize("seed", range(5))
 def test_paired_difference_is_the_mean_of_after_minus_before(seed):
     rng = np.random.default_rng(seed)
@@ -194,7 +197,6 @@ def test_paired_difference_is_the_mean_of_after_minus_before(seed):
         assert d.p_value == pytest.approx(min(1.0, 2 * tail))  # exact McNemar test, written out
 
 
-@QUICK
 def test_pairing_narrows_the_interval_of_models_that_agree():
     right = np.random.default_rng(5).random(100) < 0.5
     better = right.copy()
@@ -205,25 +207,21 @@ def test_pairing_narrows_the_interval_of_models_that_agree():
     assert paired.high - paired.low < unpaired
 
 
-@QUICK
 def test_equal_models_show_no_evidence():
     scores = scores_with(np.random.default_rng(2).random(50) < 0.6)
     assert verdict(compare(scores, scores)).startswith("No evidence of improvement")
 
 
-@QUICK
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_tiny_n_shows_no_evidence_even_when_every_ticket_improved(n):
     assert verdict(compare(scores_with([0] * n), scores_with([1] * n))).startswith("No evidence of improvement")
 
 
-@QUICK
 def test_noise_both_ways_shows_no_evidence():
     before, after = np.tile([1, 0, 1, 0], 20), np.tile([0, 1, 1, 0], 20)
     assert verdict(compare(scores_with(before), scores_with(after))).startswith("No evidence of improvement")
 
 
-@QUICK
 def test_clear_gain_is_better_and_the_reverse_is_worse():
     low, high = scores_with([0] * 30 + [1] * 20), scores_with([0] * 5 + [1] * 45)
     assert verdict(compare(low, high)).startswith("Better:")
@@ -232,7 +230,6 @@ def test_clear_gain_is_better_and_the_reverse_is_worse():
     assert forth.difference == -back.difference and forth.p_value == back.p_value
 
 
-@QUICK
 def test_more_extra_keys_are_not_better():
     tickets = make(np.random.default_rng(0), 30)
     clean = score_tickets([json.dumps(t.answer) for t in tickets], tickets)
@@ -240,20 +237,17 @@ def test_more_extra_keys_are_not_better():
     assert not verdict(compare(clean, chatty, "extra keys")).startswith("Better")
 
 
-@QUICK
 @pytest.mark.parametrize(("low", "p"), [(0.01, 0.2), (-0.01, 0.01)])
 def test_better_needs_both_the_interval_and_the_p_value(low, p):
     assert verdict(Difference("exact match", 0.5, 0.6, 0.1, low, 0.2, p, 50)).startswith("No evidence")
     assert verdict(Difference("exact match", 0.6, 0.5, -0.1, -0.2, -low, p, 50)).startswith("No evidence")
 
 
-@QUICK
 def test_verdict_carries_figures_tickets_and_p_value():
     text = verdict(compare(scores_with([0] * 40), scores_with([1] * 30 + [0] * 10)))
     assert "0.0% -> 75.0%" in text and "+75.0 points" in text and "40 rows" in text and "p = " in text
 
 
-@QUICK
 def test_unknown_metric_is_named_with_the_known_ones():
     scores = scores_with([0, 1])
     with pytest.raises(LorakitError) as caught:
@@ -261,13 +255,11 @@ def test_unknown_metric_is_named_with_the_known_ones():
     assert "'intent F1'" in str(caught.value) and all(name in str(caught.value) for name in scores.correct)
 
 
-@QUICK
 def test_different_numbers_of_tickets_are_not_compared():
     with pytest.raises(LorakitError, match="2 and 3 rows"):
         compare(scores_with([0, 1]), scores_with([0, 1, 1]))
 
 
-@QUICK
 def test_table_has_a_row_for_each_metric_and_a_difference_where_it_is_paired():
     before, after = scores_with([0, 0, 1, 0]), scores_with([1, 1, 1, 0])
     rows = [line.strip("|").split("|") for line in before_after_table(before, after).splitlines()[2:]]
@@ -278,14 +270,12 @@ def test_table_has_a_row_for_each_metric_and_a_difference_where_it_is_paired():
     assert cells["intent F1"][2] == "–"
 
 
-@QUICK
 def test_perplexity_is_e_to_the_loss():
     loss = CompletionLoss(0.7, 10, np.array([0.7]))
     assert loss.perplexity == pytest.approx(math.e**0.7)
     assert "nats per answer token" in str(loss) and "10 tokens" in str(loss)
 
 
-@QUICK
 def test_completion_loss_is_that_of_transformers_row_by_row_whatever_the_batch(tiny):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -308,7 +298,6 @@ def test_completion_loss_is_that_of_transformers_row_by_row_whatever_the_batch(t
         assert got.loss == pytest.approx(np.average(want, weights=tokens), rel=1e-4)
 
 
-@QUICK
 def test_prompts_rendered_another_way_are_what_the_model_reads_and_the_answer_stays_the_same(tiny, monkeypatch):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -333,7 +322,6 @@ def test_prompts_rendered_another_way_are_what_the_model_reads_and_the_answer_st
     assert sorted(tokenizer.batch_decode(read)) == sorted(shout(row["prompt"]) for row in rows)
 
 
-@QUICK
 def test_a_paired_loss_that_fell_is_better_and_one_that_rose_is_worse():
     rng = np.random.default_rng(0)
     before = rng.uniform(1, 2, 40)
@@ -344,7 +332,6 @@ def test_a_paired_loss_that_fell_is_better_and_one_that_rose_is_worse():
     assert "nats per token" in str(paired_difference("loss", before, after, **options))
 
 
-@QUICK
 def test_generation_of_nothing_asks_no_model():
     from lorakit_helpers.evaluation import generate
 

@@ -28,9 +28,6 @@ from lorakit_helpers.training import TrainingLog
 LOG = TrainingLog(40, 30, [10, 20, 30], [4.0, 1.5, 0.125], 900, 60.0, 2.25)
 
 
-pytestmark = pytest.mark.usefixtures("few_resamples")
-
-
 @cache
 def scores(right: int, n: int = 20):
     rows = [Ticket(str(i), "text", {"order_id": None, "customer": None, "product": "lamp", "intent": INTENTS[i % 5],
