@@ -11,7 +11,8 @@ course: model  ## set up, then run all notebooks into build/ on the detected pro
 test: model  ## set up, then all tests: lint, units, notebooks on the smoke profile
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not notebook and not browser" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "notebook or browser"
 
 lab: model  ## open JupyterLab on the first notebook
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb

@@ -42,6 +42,8 @@ def gguf():
     converter = [name for name in names if name.startswith("convert")]
     run([*pip, "--upgrade", "--target", folder, *converter], "could not install the GGUF converter")
     others = [name for name in names if name not in converter]
+    # Text models only: the multimodal library is a third of the compile time and is not used.
+    os.environ["CMAKE_ARGS"] = (os.environ.get("CMAKE_ARGS", "") + " -DLLAVA_BUILD=OFF").strip()
     run([*pip, *others], "could not install llama.cpp (Debian: install g++ and cmake)")
     with open(stamp_file + ".new", "w") as file:
         file.write(want)
