@@ -33,10 +33,20 @@ def start(profile: str = "auto") -> ProfileChoice:
     # bitsandbytes reports an optional kernel that is not installed; its own code is used instead
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    return current_profile(profile)
+    global _started
+    _started = current_profile(profile)
+    return _started
 
 
-def outputs_dir(choice: ProfileChoice):
-    """Where this profile's results go: ``outputs/``, or ``outputs/smoke/`` so that a quick check never replaces them."""
+_started: ProfileChoice | None = None
+
+
+def outputs_dir(choice: ProfileChoice | None = None):
+    """Where a profile's results go: ``outputs/``, or ``outputs/smoke/`` so that a quick check never replaces them.
+
+    Args:
+        choice: of which profile; by default the one :func:`start` chose last, or would choose.
+    """
+    choice = choice or _started or current_profile()
     root = project_root() / "outputs"
     return root / "smoke" if choice.profile.name == "smoke" else root
