@@ -29,11 +29,13 @@ def test_every_dependency_is_pinned_exactly():
     assert len(wanted()) == len([*project()["dependencies"], *extras["gpu"], *extras["test"]])
 
 
-def test_lock_and_conda_environment_carry_pyprojects_pins():
-    lock = pins((ROOT / "requirements" / "cpu.lock").read_text())
-    conda = pins((ROOT / "environment.yml").read_text())
+def test_lock_and_conda_environments_carry_pyprojects_pins():
+    lock, cpu, gpu = (
+        pins((ROOT / name).read_text()) for name in ("requirements/cpu.lock", "environment.yml", "environment-gpu.yml")
+    )
     assert {name: lock.get(name) for name in wanted()} == wanted()
-    assert conda == wanted()
+    assert gpu == wanted()
+    assert cpu == {name: version for name, version in wanted().items() if not name.startswith("unsloth")}
 
 
 def test_the_lock_is_what_is_installed_here():
