@@ -114,13 +114,14 @@ def atomic_folder(target):
         raise
 
 
-def need_space(folder, gib: float, what: str) -> None:
+def need_space(folder, gib: float, what: str, *, variable: str = "LORAKIT_CACHE") -> None:
     """Raise before a write that cannot fit.
 
     Args:
         folder: where the bytes will go; its nearest existing parent is asked.
         gib: GiB (2**30 bytes) needed.
         what: what will be written, for the message.
+        variable: the environment variable that moves the folder.
     """
     folder = next(place for place in _upwards(Path(folder)) if place.exists())
     free = shutil.disk_usage(folder).free / 2**30
@@ -129,7 +130,7 @@ def need_space(folder, gib: float, what: str) -> None:
             f"disk space for {what} in {folder}",
             got=f"{free:.2f} GiB free",
             expected=f"at least {gib:.2f} GiB",
-            do="Free some space, or set LORAKIT_CACHE to a folder on another disk.",
+            do=f"Free some space, or set {variable} to a folder on another disk.",
         )
 
 

@@ -21,7 +21,8 @@ class Hardware:
     Attributes:
         device: ``"cuda"`` or ``"cpu"``: where training runs.
         name: the GPU's or the processor's name.
-        memory_total_gib, memory_free_gib: of the GPU for ``cuda``, of the computer for ``cpu``.
+        memory_total_gib, memory_free_gib: of the GPU for ``cuda`` (what this process holds of it counts as free), of the
+            computer for ``cpu``.
         bf16: whether bfloat16 arithmetic is native (without it bf16 is emulated and slow).
         cores: processor cores this process may use.
         reasons: how each answer was found, for ``lorakit doctor``.
@@ -82,6 +83,7 @@ def _detect_cuda() -> Hardware | None:
     if not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info()
+    free += torch.cuda.memory_reserved()  # what this process holds is free to it: a notebook that runs again uses it again
     return Hardware(
         device="cuda",
         name=torch.cuda.get_device_name(),
@@ -89,7 +91,7 @@ def _detect_cuda() -> Hardware | None:
         memory_free_gib=free / GIB,
         bf16=torch.cuda.is_bf16_supported(including_emulation=False),
         cores=_cores(),
-        reasons=("device cuda: torch.cuda.is_available() is true", "memory: torch.cuda.mem_get_info()"),
+        reasons=("device cuda: torch.cuda.is_available() is true", "memory: torch.cuda.mem_get_info(), ours counted as free"),
     )
 
 
@@ -146,37 +148,45 @@ def _cpu_flags() -> set[str]:
 
 
 def choose_profile(hardware: Hardware) -> ProfileChoice:
-    """The largest profile that fits ``hardware``.
+    """The profile with the largest model that fits ``hardware`` and leaves :data:`lorakit_helpers.fit.MARGIN_GIB` free.
 
-    A 24 GB card reports about 23.6 GiB, a 16 GB T4 about 14.6 GiB, hence the thresholds of 22 and 14 GiB.
+    The whole card counts, not what is free of it, so that a second notebook gets the first one's profile.
     """
-    if hardware.device == "cuda":
-        total = hardware.memory_total_gib
-        if total >= 22:
-            return ProfileChoice(PROFILES["gpu-24gb"], f"{hardware.name} has {total:.1f} GiB, at least 22")
-        if total >= 14:
-            return ProfileChoice(PROFILES["gpu-16gb"], f"{hardware.name} has {total:.1f} GiB, at least 14")
-        return ProfileChoice(
-            PROFILES["cpu"], f"{hardware.name} has only {total:.1f} GiB; the small model of the cpu profile fits"
-        )
-    return ProfileChoice(PROFILES["cpu"], "no usable NVIDIA GPU was found")
+    if hardware.device != "cuda":
+        return ProfileChoice(PROFILES["cpu"], "no usable NVIDIA GPU was found")
+    from .fit import MARGIN_GIB, profile_fit
+
+    total = hardware.memory_total_gib
+    for profile in reversed([profile for profile in PROFILES.values() if profile.device == "cuda"]):
+        fit = profile_fit(profile, total)
+        if fit.room_gib >= MARGIN_GIB:
+            return ProfileChoice(profile, f"{hardware.name} has {total:.1f} GiB, it needs {fit.needed_gib:.1f}")
+    return ProfileChoice(PROFILES["cpu"], f"{hardware.name} has only {total:.1f} GiB; the small model of the cpu profile fits")
 
 
 def current_profile(name: str = "auto") -> ProfileChoice:
     """The profile to use now: ``name``, else the environment's ``LORAKIT_PROFILE``, else what fits.
 
     Raises:
-        LorakitError: for an unknown name, or a GPU profile where there is no GPU.
+        LorakitError: for an unknown name, a GPU profile where there is no GPU, or one that does not fit the card or what
+            is free of it; nothing has been loaded then.
     """
     asked = name if name != "auto" else (os.environ.get("LORAKIT_PROFILE") or "auto")
-    if asked == "auto":
-        return choose_profile(detect())
-    profile = get_profile(asked)
-    if profile.device == "cuda" and detect().device != "cuda":
+    if asked != "auto" and get_profile(asked).device == "cpu":
+        return ProfileChoice(get_profile(asked), "asked for by name")
+    hardware = detect()
+    choice = choose_profile(hardware) if asked == "auto" else ProfileChoice(get_profile(asked), "asked for by name")
+    if choice.profile.device == "cuda":
+        _require(choice.profile, hardware)
+    return choice
+
+
+def _require(profile: Profile, hardware: Hardware) -> None:
+    if hardware.device != "cuda":
         raise LorakitError(
-            f"profile {asked}",
-            got="no usable NVIDIA GPU on this machine",
-            expected="a CUDA GPU",
+            f"profile {profile.name}", got="no usable NVIDIA GPU on this machine", expected="a CUDA GPU",
             do="Use --profile cpu here, or run this on the machine with the GPU.",
-        )
-    return ProfileChoice(profile, "asked for by name")
+        )  # fmt: skip
+    from .fit import require_fit
+
+    require_fit(profile, hardware.name, hardware.memory_total_gib, hardware.memory_free_gib)

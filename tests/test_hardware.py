@@ -11,6 +11,7 @@ import pytest
 from lorakit_helpers import hardware
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.hardware import Hardware, choose_profile, current_profile, detect
+from lorakit_helpers.memory import find_gpu
 from lorakit_helpers.profiles import PROFILES
 from lorakit_helpers.start import outputs_dir, start
 
@@ -29,11 +30,12 @@ def no_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("total", "name"),
-    [(4.0, "cpu"), (13.99, "cpu"), (14.0, "gpu-16gb"), (14.6, "gpu-16gb"), (21.99, "gpu-16gb"), (22.0, "gpu-24gb"),
-     (23.6, "gpu-24gb"), (79.1, "gpu-24gb")],
+    ("card", "name"),
+    [("RTX 3070 8 GB", "cpu"), ("RTX 3080 10 GB", "cpu"), ("RTX 3060 12 GB", "gpu-16gb"), ("T4", "gpu-16gb"),
+     ("V100 16 GB", "gpu-16gb"), ("A10G", "gpu-24gb"), ("RTX 4090", "gpu-24gb"), ("A100 80 GB", "gpu-24gb")],
 )  # fmt: skip
-def test_memory_of_the_gpu_chooses_the_profile(total, name):
+def test_memory_of_the_gpu_chooses_the_profile(card, name):
+    total = find_gpu(card).memory_gib
     choice = choose_profile(gpu(total))
     assert choice.profile is PROFILES[name]
     assert "Tesla Test" in choice.reason and f"{total:.1f} GiB" in choice.reason
@@ -56,6 +58,34 @@ def test_gpu_profile_with_gpu_is_granted(monkeypatch):
     assert current_profile("gpu-16gb").profile is PROFILES["gpu-16gb"]
     monkeypatch.delenv("LORAKIT_PROFILE", raising=False)
     assert current_profile().profile is PROFILES["gpu-24gb"]
+
+
+def test_a_profile_that_does_not_fit_is_refused_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(hardware, "detect", lambda: gpu(14.75))
+    with pytest.raises(LorakitError, match=r"profile gpu-24gb on Tesla Test: expected .* GiB to train and .* got 14\.8 GiB"):
+        current_profile("gpu-24gb")
+
+
+def test_a_card_that_others_hold_is_refused_and_told_how_to_free_it(monkeypatch):
+    full = Hardware("cuda", "Tesla Test", 23.5, 3.0, True, 8, ())
+    monkeypatch.setattr(hardware, "detect", lambda: full)
+    monkeypatch.delenv("LORAKIT_PROFILE", raising=False)
+    assert choose_profile(full).profile is PROFILES["gpu-24gb"]  # no other profile because another notebook is open
+    for name in ("auto", "gpu-24gb"):
+        with pytest.raises(LorakitError, match=r"got 3\.0 of 23\.5 GiB free\. Free the card"):
+            current_profile(name)
+    assert current_profile("cpu").profile is PROFILES["cpu"]
+
+
+def test_what_this_process_holds_on_the_card_counts_as_free(monkeypatch):
+    import torch
+
+    for name, value in (("is_available", True), ("get_device_name", "Tesla Test"), ("is_bf16_supported", False),
+                        ("mem_get_info", (2 * GIB, 16 * GIB)), ("memory_reserved", 3 * GIB)):  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, lambda *a, value=value, **k: value)
+    monkeypatch.setattr(hardware, "_nvidia_driver_present", lambda: True)
+    found = detect()
+    assert (found.device, found.memory_free_gib, found.memory_total_gib, found.bf16) == ("cuda", 5.0, 16.0, False)
 
 
 def test_a_name_wins_over_the_environment_and_the_environment_over_detection(no_gpu, monkeypatch):

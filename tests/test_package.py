@@ -48,6 +48,8 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
         "advice",
         "recipes",
         "profiles",
+        "fit",
+        "hub",
         "evaluation",
         "hardware",
         "files",

@@ -1,0 +1,150 @@
+"""Before a download: access, licence and room. huggingface_hub talks to a small server here, whose answers are the Hub's."""
+
+import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+
+from lorakit_helpers import hub, models
+from lorakit_helpers.errors import LorakitError
+from lorakit_helpers.hub import cached, check_hub_model, download_gib
+from lorakit_helpers.models import base_model, load_model
+from lorakit_helpers.profiles import PROFILES
+
+MODEL = PROFILES["gpu-16gb"].model_id
+
+
+@pytest.fixture
+def answer(monkeypatch, tmp_path):
+    """A Hub that answers every request with the status and error code set in it."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    state = SimpleNamespace(status=200, code="", asked=[])
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            state.asked.append(self.path)
+            self.send_response(state.status)
+            self.send_header("Content-Length", "0")
+            if state.code:
+                self.send_header("X-Error-Code", state.code)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    api = huggingface_hub.HfApi
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api(endpoint=state.url))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "cached", lambda model_id: False)
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_open_model_is_let_through(answer):
+    check_hub_model(MODEL)
+    assert answer.asked == [f"/api/models/{MODEL}/auth-check"]
+
+
+@pytest.mark.parametrize(
+    ("model_id", "told"),
+    [("meta-llama/Llama-3.1-8B-Instruct", "use unsloth/Meta-Llama-3.1-8B-Instruct, which has the same weights"),
+     ("google/gemma-2-2b-it", "look for an open mirror")],
+)  # fmt: skip
+def test_a_gated_model_without_a_token_is_one_sentence_with_the_open_mirror(answer, model_id, told):
+    answer.status, answer.code = 403, "GatedRepo"
+    with pytest.raises(LorakitError, match="a gated repository and no token") as caught:
+        check_hub_model(model_id)
+    assert told in caught.value.do and "hf auth login" in caught.value.do and "\n" not in str(caught.value)
+
+
+def test_an_unknown_model_is_told_to_check_its_name(answer):
+    answer.status, answer.code = 401, "RepoNotFound"
+    with pytest.raises(LorakitError, match="no such repository"):
+        check_hub_model("nobody/nothing")
+
+
+@pytest.mark.parametrize("how", ["broken", "gone", "offline"])
+def test_no_hub_is_told_before_anything_is_loaded(answer, monkeypatch, how):
+    from huggingface_hub import constants
+
+    if how == "broken":
+        answer.status = 500
+    elif how == "offline":
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    else:
+        answer.url = "http://127.0.0.1:9"
+    with pytest.raises(LorakitError, match=r"no answer from the Hub.*--profile cpu"):
+        base_model(PROFILES["gpu-16gb"])
+
+
+def test_too_little_disk_is_told_before_the_hub_is_asked(answer, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=5 * 2**30))
+    with pytest.raises(LorakitError, match=r"got 5\.00 GiB free.*HF_HOME"):
+        base_model(PROFILES["gpu-24gb"])
+    assert answer.asked == []
+
+
+def test_a_gpu_profiles_model_is_checked_and_then_named(answer):
+    found = base_model(PROFILES["gpu-24gb"])
+    assert (found.path, found.source) == (PROFILES["gpu-24gb"].model_id, "hub") and len(answer.asked) == 1
+
+
+def test_loading_a_gated_model_by_its_name_is_refused_as_well(answer):
+    answer.status, answer.code = 403, "GatedRepo"
+    with pytest.raises(LorakitError, match="gated"):
+        load_model("meta-llama/Llama-3.2-1B-Instruct")
+
+
+def test_download_is_the_published_size_of_the_weights_and_a_4_bit_copy():
+    """16,060,522,496 bytes is ``total_size`` in the index file of Llama 3.1 8B's weights."""
+    whole = 16_060_522_496 / 2**30
+    assert whole * 1.3 < download_gib("unsloth/Meta-Llama-3.1-8B-Instruct") < whole * 1.5
+    assert download_gib("nobody/nothing") == 0
+
+
+def test_a_model_counts_as_cached_only_with_every_shard(monkeypatch, tmp_path):
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    api = huggingface_hub.snapshot_download
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **o: api(name, cache_dir=tmp_path, **o))
+    assert not cached("a/b")
+    folder = tmp_path / "models--a--b" / "snapshots" / "c0ffee"
+    folder.mkdir(parents=True)
+    (folder.parents[1] / "refs").mkdir()
+    (folder.parents[1] / "refs" / "main").write_text("c0ffee")
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"x": "1.safetensors", "y": "2.safetensors"}})
+    )
+    (folder / "1.safetensors").write_bytes(b"")
+    assert not cached("a/b")
+    (folder / "2.safetensors").write_bytes(b"")
+    assert cached("a/b")
+
+
+def test_setting_a_model_aside_leaves_a_model_on_the_cpu_as_it_is():
+    import torch
+
+    model = SimpleNamespace(device=torch.device("cpu"))  # has no .to: it must not be called
+    assert models.set_aside(model) is model
+
+
+def test_setting_a_model_aside_empties_the_gpu(monkeypatch):
+    import torch
+
+    calls = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("emptied"))
+    model = SimpleNamespace(device=torch.device("cuda"), to=calls.append)
+    assert models.set_aside(model) is model and calls == ["cpu", "emptied"]
