@@ -275,6 +275,7 @@ class TrainingLog:
         tokens: training tokens seen (padding not counted) at the last point.
         seconds: training time so far, without set-up.
         peak_gib: peak memory in GiB, see :func:`peak_memory_gib`.
+        learning_rates: at the logged points.
     """
 
     max_steps: int = 0
@@ -285,6 +286,7 @@ class TrainingLog:
     seconds: float = 0.0
     peak_gib: float = 0.0
     listeners: list = field(default_factory=list, repr=False)
+    learning_rates: list[float] = field(default_factory=list, repr=False)
 
     @property
     def tokens_per_s(self) -> float:
@@ -305,6 +307,7 @@ class TrainingLog:
                 log.max_steps, log.step, started[0] = state.max_steps, state.global_step, time.perf_counter()
                 log.steps = [h["step"] for h in state.log_history if "loss" in h]
                 log.losses = [float(h["loss"]) for h in state.log_history if "loss" in h]
+                log.learning_rates = [float(h.get("learning_rate", 0)) for h in state.log_history if "loss" in h]
                 log._tell()
 
             def on_step_end(self, args, state, control, **kwargs):
@@ -316,6 +319,7 @@ class TrainingLog:
                 if "loss" in (logs or {}):
                     log.steps.append(state.global_step)
                     log.losses.append(float(logs["loss"]))
+                    log.learning_rates.append(float(logs.get("learning_rate", 0)))
                     log.tokens = int(float(logs.get("num_tokens", 0)))
                     log._tell()
 
@@ -386,8 +390,9 @@ def run_folder(output_dir, recipe: Recipe, rows: list[dict], base: str, engine: 
 
 
 def train(
-    recipe: Recipe, rows: list[dict], base: str, *, engine: str = "unsloth", output_dir, resume: bool = True, listeners=()
-) -> TrainingRun:
+    recipe: Recipe, rows: list[dict], base: str, *, engine: str = "unsloth", output_dir, resume: bool = True, listeners=(),
+    callbacks=(),
+) -> TrainingRun:  # fmt: skip
     """Train a new adapter, or go on where a killed run of the same recipe, data, base and engine stopped.
 
     The checkpoints of a run that ends are removed; save the result with :meth:`TrainingRun.save`.
@@ -400,6 +405,7 @@ def train(
         output_dir: checkpoints go to a subfolder named after what is trained, so different runs never mix.
         resume: False starts from nothing.
         listeners: called with the :class:`TrainingLog` after every step.
+        callbacks: transformers' ``TrainerCallback`` objects for the trainer.
 
     Raises:
         LorakitError: for an unknown engine, no rows, a target the model lacks, a bad mask, or a full disk.
@@ -415,6 +421,8 @@ def train(
     model, tokenizer = {"unsloth": load_unsloth, "plain": load_plain}[engine](base, recipe)
     trainer = build_trainer(model, tokenizer, rows, recipe, folder, engine)
     log = TrainingLog(listeners=list(listeners)).attach(trainer)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     once = disable_input_dtype_casting(model) if engine == "unsloth" else nullcontext()
     checkpoint = last_checkpoint(folder) if resume else None
     with warnings.catch_warnings(), once:  # bf16 autocast casts once; peft would cast to fp32 and back
