@@ -76,7 +76,7 @@ def download_gib(model_id: str) -> float:
 
     Example:
         >>> round(download_gib("unsloth/Llama-3.2-3B-Instruct"), 1)
-        8.0
+        8.1
     """
     from .memory import GIB, TrainSetup, find_model
     from .memory.estimate import weight_bytes

@@ -21,6 +21,8 @@ MODEL = PROFILES["gpu-16gb"].model_id
 def answer(monkeypatch, tmp_path):
     """A Hub that answers every request with the status and error code set in it."""
     import huggingface_hub
+    import transformers  # noqa: F401  it must not see the class below when it is imported
+    from huggingface_hub import HfApi as Api
     from huggingface_hub import constants
 
     state = SimpleNamespace(status=200, code="", asked=[])
@@ -40,8 +42,7 @@ def answer(monkeypatch, tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     state.url = f"http://127.0.0.1:{server.server_port}"
-    api = huggingface_hub.HfApi
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api(endpoint=state.url))
+    monkeypatch.setattr(huggingface_hub, "HfApi", type("Api", (Api,), {"__init__": lambda self: Api.__init__(self, state.url)}))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(hub, "cached", lambda model_id: False)
