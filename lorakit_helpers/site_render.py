@@ -150,6 +150,8 @@ def _finish(html: str, pages) -> PageBody:
     soup = BeautifulSoup(html, "html.parser")
     for tag in soup(["script", "link", "iframe", "object", "embed"]):
         tag.decompose()
+    for anchor in soup.select("a[id]:not([href])"):  # for readers that lower-case headings' ids; here they are kept
+        anchor.decompose()
     _name_headings(soup)
     for link in soup("a", href=True):
         _point(link, pages)
