@@ -1,4 +1,4 @@
-"""The console command ``lorakit``: doctor, model, run, estimate, lint, evaluate, compare."""
+"""The console command ``lorakit``: doctor, model, run, estimate, lint, evaluate, compare, progress."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from .data.command import add_arguments as add_lint_arguments
 from .errors import LorakitError
 from .evalcommand import add_compare_arguments, add_evaluate_arguments
 from .memory import command
+from .progresscommand import add_progress_arguments
 
 __all__ = ["main"]
 
@@ -14,7 +15,7 @@ __all__ = ["main"]
 def main(argv=None) -> int:
     """Run one job; returns the exit code (0 done, 1 a problem said in one sentence, 2 wrong usage)."""
     parser = argparse.ArgumentParser(prog="lorakit", description="Set up and run the lorakit course.")
-    jobs = parser.add_subparsers(dest="job", required=True, metavar="{doctor,model,run,estimate,lint,evaluate,compare}")
+    jobs = parser.add_subparsers(dest="job", required=True)
     doctor = jobs.add_parser("doctor", help="what this machine has, which profile fits and why, what is missing")
     doctor.set_defaults(call=_doctor)
     model = jobs.add_parser("model", help="fetch and verify the base model")
@@ -33,6 +34,7 @@ def main(argv=None) -> int:
     add_lint_arguments(checked)
     add_evaluate_arguments(jobs.add_parser("evaluate", help="measure an adapter on tickets: one page and its JSON"))
     add_compare_arguments(jobs.add_parser("compare", help="two such reports on the same tickets, row by row, with verdicts"))
+    add_progress_arguments(jobs.add_parser("progress", help="how far you are, and your certificate of evidence"))
     options = parser.parse_args(argv)
     try:
         return options.call(options)

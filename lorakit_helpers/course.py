@@ -119,7 +119,8 @@ def run_notebook(path: Path, profile: str, build: Path, *, strict: bool = False,
     atomic_write_text(source, nbformat.writes(notebook))
     executed.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    with _environment(LORAKIT_STRICT="1" if strict else "", PYTHONWARNINGS="ignore", LORAKIT_HOME=str(root)):
+    settings = {"LORAKIT_STRICT": "1" if strict else "", "PYTHONWARNINGS": "ignore", "LORAKIT_HOME": str(root)}
+    with _environment(**settings, LORAKIT_PROGRESS="off"):  # nobody answers the exercises here
         try:
             papermill.execute_notebook(
                 str(source), str(executed), parameters={"PROFILE": profile}, cwd=str(path.parent), kernel_name="python3",

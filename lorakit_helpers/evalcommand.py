@@ -6,16 +6,11 @@ from html import escape
 from .errors import LorakitError
 from .evalreport import EvalReport, compare_reports, evaluate_adapter, read_report, write_report
 from .evaluation import verdict
+from .htmlpage import html_page, html_table
 
 __all__ = ["add_compare_arguments", "add_evaluate_arguments", "page"]
 
 _SHOWN = 8  # wrong answers on the page
-_STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
-    "table{border-collapse:collapse;margin:.6em 0}th,td{border:1px solid #bbb;padding:.25em .6em;text-align:left;"
-    "vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}code{white-space:pre-wrap}"
-    "h1{font-size:1.4em}h2{font-size:1.1em;margin-top:1.4em}"
-)
 
 
 def add_evaluate_arguments(parser) -> None:
@@ -80,16 +75,6 @@ def _compare(options) -> int:
     return 0
 
 
-def _table(heads, rows, numbers=()) -> str:
-    """An HTML table of texts, all of them escaped."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    body = ""
-    for row in rows:
-        cells = (f"<td{' class=n' if i in numbers else ''}>{escape(str(cell))}</td>" for i, cell in enumerate(row))
-        body += f"<tr>{''.join(cells)}</tr>"
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
 def page(report: EvalReport, texts: dict[str, str]) -> str:
     """The report as one HTML page that needs no other file; everything from model, data and adapter is escaped.
 
@@ -114,15 +99,14 @@ def page(report: EvalReport, texts: dict[str, str]) -> str:
     ]  # fmt: skip
     recipe = sorted((report.recipe or {}).items())
     recited = report.recitation["sentence"] if report.recitation else "Not measured."
-    title = escape(f"Evaluation of {report.adapter}")
+    title = f"Evaluation of {report.adapter}"
     parts = [
-        f"<h1>{title}</h1>", _table(("metric", "value", "95 % interval", "rows", "interval by"), metrics, (1, 3)),
+        f"<h1>{escape(title)}</h1>", html_table(("metric", "value", "95 % interval", "rows", "interval by"), metrics, (1, 3)),
         f"<p>Loss {loss['nats_per_token']:.3f} nats per answer token (perplexity {loss['perplexity']:.2f}, "
         f"{loss['tokens']} tokens).</p>", f"<h2>Recitation of training rows</h2><p>{escape(recited)}</p>",
         f"<h2>Wrong answers ({len(wrong)} of {len(report.rows)})</h2>",
-        _table(("ticket", "text", "the model wrote", "what is wrong"), shown) if shown else "<p>None.</p>",
-        "<h2>What this rests on</h2>", _table(("what", "value"), facts), "<h2>Recipe</h2>",
-        _table(("field", "value"), recipe) if recipe else "<p>The adapter's folder does not say.</p>",
+        html_table(("ticket", "text", "the model wrote", "what is wrong"), shown) if shown else "<p>None.</p>",
+        "<h2>What this rests on</h2>", html_table(("what", "value"), facts), "<h2>Recipe</h2>",
+        html_table(("field", "value"), recipe) if recipe else "<p>The adapter's folder does not say.</p>",
     ]  # fmt: skip
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
+    return html_page(title, "".join(parts))

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from .errors import LorakitError
-from .evaluation import Difference, completion_loss, evaluate_tickets, paired_difference
+from .evaluation import CompletionLoss, Difference, TicketScores, completion_loss, evaluate_tickets, paired_difference
 from .files import atomic_write_text, fingerprint
 from .tickets import Ticket, to_conversation
 
 __all__ = [
-    "EvalReport", "check_adapter", "compare_reports", "data_hash", "evaluate_adapter", "read_report", "report_on",
-    "write_report",
+    "BASELINE", "EvalReport", "check_adapter", "compare_reports", "data_hash", "evaluate_adapter", "read_report", "report_from",
+    "report_on", "write_report",
 ]  # fmt: skip
 
+#: The name under which the untrained base model is reported: the "before" of every adapter on the same tickets.
+BASELINE = "base-model"
 FORMAT = 1
 RECITED_ROWS = 24
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "unsloth", "scikit-learn", "lorakit")
@@ -216,6 +218,25 @@ def report_on(
             expected="a number on every ticket", do="The weights are damaged: train again with a smaller learning rate.",
         )  # fmt: skip
     scores = evaluate_tickets(model, tokenizer, tickets, batch_size=batch_size, progress=progress)
+    recited = _recited(model, tokenizer, seen, rows) if seen else None
+    return report_from(
+        scores, loss, tickets, adapter=adapter, base=base, notes=notes, data_name=data_name, recited=recited,
+        seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def report_from(
+    scores: TicketScores, loss: CompletionLoss, tickets: list[Ticket], *, adapter: str, base: str, notes: dict, data_name: str,
+    seconds: float, recited: dict | None = None,
+) -> EvalReport:  # fmt: skip
+    """The report on results that were measured already.
+
+    Args:
+        scores, loss: of the same tickets in the same order.
+        adapter, base: names; :data:`BASELINE` for the untrained base model.
+        notes: what ``lorakit_run.json`` says; for the base model, for example ``{"recipe": {"system_prompt": …}}``.
+        data_name, recited, seconds: as :class:`EvalReport` holds them.
+    """
     results = [
         {
             "id": t.id, "output": scores.outputs[i], "reason": scores.reasons[i], "loss": float(loss.per_row[i]),
@@ -227,8 +248,8 @@ def report_on(
         adapter, base, {"name": data_name, "rows": len(tickets), "hash": data_hash(tickets)},
         {name: metric.to_dict() for name, metric in scores.metrics.items()},
         {"nats_per_token": loss.loss, "perplexity": loss.perplexity, "tokens": loss.tokens},
-        _recited(model, tokenizer, seen, rows) if seen else None, results, notes.get("recipe"), notes.get("log"),
-        _environment(), {"training": (notes.get("recipe") or {}).get("seed"), "intervals": 0}, time.perf_counter() - start,
+        recited, results, notes.get("recipe"), notes.get("log"), _environment(),
+        {"training": (notes.get("recipe") or {}).get("seed"), "intervals": 0}, seconds,
     )  # fmt: skip
 
 

@@ -1,11 +1,14 @@
-"""The course's thirteen notebooks: titles, times, and which of them are in this folder."""
+"""The course's thirteen notebooks: titles, times, which of them are in this folder, and how far the learner is in each."""
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from .files import project_root
+from .htmlpage import html_table
+from .progress import Progress, read_progress, recording
 
-__all__ = ["LESSONS", "Lesson", "lessons_table", "running_order"]
+__all__ = ["LESSONS", "Lesson", "LessonProgress", "lesson_progress", "progress_map", "running_order"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,73 @@ LESSONS = (
 )
 
 
-def lessons_table() -> str:
-    """The map as a Markdown table; a lesson that is in the folder is linked and marked *here*."""
-    folder = project_root() / "notebooks"
-    lines = ["| lesson | what you do | minutes (cpu profile) | |", "|---|---|---|---|"]
+@dataclass(frozen=True)
+class LessonProgress:
+    """How far the learner is in one lesson.
+
+    Attributes:
+        lesson: which one.
+        right, exercises: exercises solved, and how many it has.
+        state: ``planned`` (not in this folder), ``not begun``, ``begun`` (an exercise was checked), ``exercises done``.
+    """
+
+    lesson: Lesson
+    right: int
+    exercises: int
+    state: str
+
+    def __str__(self):
+        return f"{self.lesson.stem}: {self.right} of {self.exercises} exercises right, {self.state}"
+
+
+def lesson_progress(progress: Progress) -> list[LessonProgress]:
+    """One entry per lesson, in order."""
+    from .exercises import EXERCISES
+
+    folder, found = project_root() / "notebooks", []
     for lesson in LESSONS:
-        here = (folder / f"{lesson.stem}.ipynb").is_file()
-        name = f"[{lesson.stem}]({lesson.stem}.ipynb)" if here else lesson.stem
-        lines.append(f"| {name} | {lesson.title} | about {lesson.minutes} | {'here' if here else 'planned'} |")
-    return "\n".join(lines)
+        own = [key for key in EXERCISES if key.split(".")[0] == str(int(lesson.stem[:2]))]
+        right = sum(key in progress.right for key in own)
+        state = "begun" if any(key in progress.exercises for key in own) else "not begun"
+        if own and right == len(own):
+            state = "exercises done"
+        elif not (folder / f"{lesson.stem}.ipynb").is_file():
+            state = "planned"
+        found.append(LessonProgress(lesson, right, len(own), state))
+    return found
+
+
+def progress_map(progress: Progress | None = None) -> str:
+    """The map as HTML: every lesson with its time, what it uses, exercises solved and state; a lesson that is here is linked.
+
+    Args:
+        progress: what is recorded; read from the course folder when None.
+    """
+    from .evidence import find_evidence
+
+    progress = read_progress() if progress is None else progress
+    found = lesson_progress(progress)
+    folder, rows = project_root() / "notebooks", []
+    for entry in found:
+        stem = escape(entry.lesson.stem)
+        name = f'<a href="{stem}.ipynb">{stem}</a>' if (folder / f"{entry.lesson.stem}.ipynb").is_file() else stem
+        done = f"{entry.right} of {entry.exercises}" if entry.exercises else "–"
+        rows.append((name, entry.lesson.title, f"about {entry.lesson.minutes}", entry.lesson.uses or "–", done, entry.state))
+    heads = ("lesson", "what you do", "minutes (cpu profile)", "uses", "exercises right", "state")
+    notes = [f"{sum(e.right for e in found)} of {sum(e.exercises for e in found)} exercises right."]
+    evidence = find_evidence() if recording() else None
+    if evidence and (evidence.adapters or evidence.reports or evidence.claims):
+        where = " (smoke profile, a quick check)" if evidence.quick else ""
+        notes.append(f"Your runs have left {evidence}{where}.")
+    table = html_table(heads, rows, row_heads=True, markup=(0,))
+    said = escape(" ".join([*notes, progress.note]).strip())
+    return f'<style>{_MAP_STYLE}</style><div class="lorakit-map">{table}<p>{said}</p></div>'
+
+
+_MAP_STYLE = (  # JupyterLab aligns cells right
+    ".lorakit-map table th,.lorakit-map table td{text-align:left;vertical-align:top}"
+    ".lorakit-map table tbody th{font-weight:normal;white-space:nowrap}"
+)
 
 
 def running_order(paths: list[Path]) -> list[Path]:

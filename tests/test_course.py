@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from lorakit_helpers.course import fill_solutions, find_notebooks, run_notebook, stale, widget_errors
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.files import project_root
-from lorakit_helpers.lessons import LESSONS, lessons_table, running_order
+from lorakit_helpers.lessons import LESSONS, progress_map, running_order
 
 
 def notebook(*sources, exercises=()):
@@ -224,19 +224,22 @@ def test_every_notebook_in_the_folder_is_a_lesson():
     assert set(stems(find_notebooks())) <= {lesson.stem for lesson in LESSONS}
 
 
+def rows_of_map():
+    return re.findall(r"<tr>(.*?)</tr>", progress_map(), re.S)[1:]
+
+
 def test_map_links_what_is_here_and_only_that():
-    rows = lessons_table().splitlines()[2:]
     folder = project_root() / "notebooks"
-    assert len(rows) == len(LESSONS)
-    for lesson, row in zip(LESSONS, rows, strict=True):
-        links = re.findall(r"\]\((.+?)\)", row)
+    assert len(rows_of_map()) == len(LESSONS)
+    for lesson, row in zip(LESSONS, rows_of_map(), strict=True):
+        links = re.findall(r'href="(.+?)"', row)
         exists = (folder / f"{lesson.stem}.ipynb").is_file()
         assert links == ([f"{lesson.stem}.ipynb"] if exists else [])
-        assert row.rstrip("| ").endswith("here" if exists else "planned")
-        assert lesson.title in row and f"about {lesson.minutes} " in row and row.count("|") == 5
+        assert row.endswith("<td>not begun</td>" if exists else "<td>planned</td>")
+        assert lesson.title in row and f"about {lesson.minutes}<" in row and f"<td>{lesson.uses or '–'}</td>" in row
 
 
 def test_map_follows_the_folder(course):
     (course / "notebooks" / "01_prompt_rag_or_finetune.ipynb").write_text("{}")
-    here = [row for row in lessons_table().splitlines() if row.endswith("| here |")]
+    here = [row for row in rows_of_map() if "planned" not in row]
     assert len(here) == 1 and "01_prompt_rag_or_finetune" in here[0]

@@ -1,37 +1,26 @@
 """Exercises that check themselves: name the mistake, never stop a Run All, raise in strict mode.
 
-Each lesson's exercises are in a module of their own, ``lesson_07`` for notebook 07.
+Each lesson's exercises are in a module of their own, ``lesson_07`` for notebook 07; a new module is found by its name.
 """
 
 import copy
+import importlib
 import os
+import pkgutil
 
 import numpy as np
 
 from ..errors import LorakitError
-from . import (
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_10,
-    lesson_11,
-)
+from ..progress import record_check
 from .exercise import Exercise
 
 __all__ = ["EXERCISES", "Exercise", "check", "diagnose", "hint"]
 
-_LESSONS = (
-    lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_09, lesson_10,
-    lesson_11,
-)  # fmt: skip
-EXERCISES = {key: exercise for lesson in _LESSONS for key, exercise in lesson.EXERCISES.items()}
+_LESSONS = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name.startswith("lesson_"))
+EXERCISES = {
+    key: exercise for name in _LESSONS for key, exercise in importlib.import_module(f".{name}", __name__).EXERCISES.items()
+}
+_EMPTY = "Nothing is returned yet: write the body and end it with `return`."
 
 
 def _outcome(function, arguments):
@@ -55,7 +44,7 @@ def diagnose(identifier: str, function) -> str:
     if _same(found, wanted):
         return ""
     if all(value is None or value is ... for value in found):
-        return "Nothing is returned yet: write the body and end it with `return`."
+        return _EMPTY
     for sentence, wrong in exercise.mistakes:
         if _same(found, [_outcome(wrong, case) for case in exercise.cases]):
             return sentence
@@ -75,7 +64,7 @@ def _same(a, b) -> bool:
 
 
 def check(identifier: str, function):
-    """Check a solution and say so; returns a function that works either way.
+    """Check a solution, say so, and record it (:mod:`lorakit_helpers.progress`); returns a function that works either way.
 
     With the environment variable ``LORAKIT_STRICT`` set, a wrong solution raises instead.
 
@@ -86,6 +75,7 @@ def check(identifier: str, function):
         LorakitError: for an unknown exercise, or in strict mode for a wrong solution.
     """
     problem = diagnose(identifier, function)
+    record_check(identifier, answered=problem != _EMPTY, right=not problem)
     if not problem:
         print(f"Exercise {identifier}: right.")
         return function
