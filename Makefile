@@ -11,6 +11,7 @@ course: model  ## set up, then run all notebooks into build/ on the detected pro
 test: model  ## set up, then all tests: lint, units, notebooks on the smoke profile
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
+	$(BIN)/codespell $(PROSE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not notebook and not browser" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m "notebook or browser"
 
@@ -34,3 +35,4 @@ bench: model  ## training speed of both engines, with the ratio
 	$(BIN)/python -m lorakit_helpers.bench
 
 STRIP := --extra-keys "metadata.language_info metadata.papermill cell.metadata.papermill cell.metadata.execution"
+PROSE := README.md data/*/README.md notebooks lorakit_helpers scripts

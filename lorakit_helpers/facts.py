@@ -21,7 +21,7 @@ _WORDS |= {"eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "
 _WORDS |= {"fortnight": "fortnight"}
 _SPELT = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b", re.I)
 
-#: Capitalised, but not a fact: addresses and abbreviations anyone may use for the plain thing.
+#: Capitalized, but not a fact: addresses and abbreviations anyone may use for the plain thing.
 _NO_NAME = {"i", "the", "dear", "sir", "madam", "messrs", "mr", "mrs", "ms", "dr", "prof"} | {"id", "gp", "vat", "pin", "x-ray"}
 
 
@@ -51,7 +51,7 @@ def facts(text: str) -> dict[str, str]:
 
 
 def _names(text: str) -> list[str]:
-    """Capitalised words inside a sentence, and a sentence's first word when another capitalised word follows it."""
+    """Capitalized words inside a sentence, and a sentence's first word when another capitalized word follows it."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     text = re.sub(_FIGURE, "§", _SELF.sub("we", text))  # a code's letters are no name
@@ -103,7 +103,7 @@ def check_facts(source: str, rewriting: str) -> FactCheck:
     """Compare the facts of two texts.
 
     A name counts as present in any spelling of its capitals, a small number in words also as a figure. A number in
-    words or a capitalised word that only the rewriting has is no added fact when it is in words, as in "two things
+    words or a capitalized word that only the rewriting has is no added fact when it is in words, as in "two things
     are missing". What no pattern finds (a promise, a refusal, who does what) is not compared.
 
     Example:

@@ -84,14 +84,20 @@ def load_glossary(path: Path | None = None) -> list[Term]:
 
 def glossary_markdown(terms: list[Term]) -> str:
     """The glossary as a Markdown page; every term is a heading that links can name, here and where headings are lower-cased."""
-    stems = {lesson.stem[:2]: lesson.stem for lesson in LESSONS}
     lines = ["# Glossary", "", f"{len(terms)} terms, each with the lesson that teaches it.", ""]
     for term in terms:
         lowered = re.sub(r"[^\w\- ]", "", term.term.lower()).replace(" ", "-")  # GitHub's id of the heading
         lines += [f'<a id="{term.anchor}"></a>', ""] if lowered != term.anchor else []
         text = re.sub(r"arXiv:[\d.]+\d", r"[\g<0>](references.md)", term.text)
-        lines += [f"## {term.term}", "", f"{text} Lesson [{term.lesson}]({stems[term.lesson]}.ipynb).", ""]
+        lines += [f"## {term.term}", "", f"{text} Lesson {_lesson(term.lesson)}.", ""]
     return "\n".join(lines)
+
+
+def _lesson(number: str) -> str:
+    """A lesson's number, linked where its notebook is in the folder."""
+    stem = next(lesson.stem for lesson in LESSONS if lesson.stem.startswith(number))
+    here = (project_root() / "notebooks" / f"{stem}.ipynb").is_file()
+    return f"[{number}]({stem}.ipynb)" if here else number
 
 
 def link_terms(sources: list[str], terms: list[Term]) -> list[str]:

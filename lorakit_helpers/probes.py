@@ -186,7 +186,7 @@ def score_probes(model, tokenizer, probes: list[Probe], *, batch_size: int = 32,
     An option's score is its log-probability after the prompt divided by its length in UTF-8 bytes. Without the division
     long options lose because they are long; dividing by tokens would make the score depend on the tokenizer, and models
     could not be compared (Gao 2021, "Multiple choice normalization in LM evaluation", EleutherAI; lm-evaluation-harness
-    calls it ``acc_norm``). No normalisation is fair to every length, so a probe's options are of like length. Two options
+    calls it ``acc_norm``). No normalization is fair to every length, so a probe's options are of like length. Two options
     that score alike are no choice: a tie counts as wrong.
 
     Args:

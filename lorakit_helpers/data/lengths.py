@@ -48,7 +48,7 @@ class LengthStats:
 
 
 def length_stats(lengths: Sequence[int]) -> LengthStats:
-    """Summarise token lengths.
+    """Summarize token lengths.
 
     Example:
         >>> print(length_stats([10, 20, 30, 400]))

@@ -154,7 +154,7 @@ def _turn_by_turn(template, messages) -> str:
 
 
 def ollama_ids(text: str, messages, tokenizer) -> list[int]:
-    """Token ids of what Ollama sends: control tokens recognised, BOS put before if the tokenizer does so."""
+    """Token ids of what Ollama sends: control tokens recognized, BOS put before if the tokenizer does so."""
     return list(tokenizer(render_modelfile(text, messages))["input_ids"])
 
 

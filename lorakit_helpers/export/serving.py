@@ -128,7 +128,7 @@ class Server:
         )  # fmt: skip
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids as llama.cpp makes them of a prompt: control tokens recognised, BOS put before if the GGUF says so."""
+        """Token ids as llama.cpp makes them of a prompt: control tokens recognized, BOS put before if the GGUF says so."""
         return self._post("/tokenize", {"content": text, "add_special": True, "parse_special": True}, 60)[0]["tokens"]
 
     def apply_template(self, messages) -> str:

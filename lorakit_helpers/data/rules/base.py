@@ -4,7 +4,7 @@ import json
 from array import array
 from dataclasses import dataclass, field
 
-__all__ = ["ERROR", "WARNING", "Example", "Finding", "Rule", "normalise"]
+__all__ = ["ERROR", "WARNING", "Example", "Finding", "Rule", "normalize"]
 
 ERROR, WARNING = "error", "warning"
 _SHOWN = 10
@@ -42,11 +42,11 @@ class Finding:
         return f"{self.severity} {self.rule}: {self.message}{where}"
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Text without the differences that do not matter: case and white space.
 
     Example:
-        >>> normalise("  Hello\\n World ")
+        >>> normalize("  Hello\\n World ")
         'hello world'
     """
     return " ".join(text.casefold().split())
@@ -63,7 +63,7 @@ class Example:
         answer: the last assistant turn, or "".
         text: everything, for searches.
         parsed: the answer as JSON when it looks like JSON and is, else None; ``broken`` when it only looks like it.
-        key, answer_key: 64-bit hashes of the normalised prompt, and of the answer.
+        key, answer_key: 64-bit hashes of the normalized prompt, and of the answer.
     """
 
     __slots__ = (
@@ -81,7 +81,7 @@ class Example:
         start = 1 if self.roles[0] == "system" else 0
         self.prompt = contents[start] if end - start == 1 else "\n".join(contents[start:end])
         self.text = "\n".join(contents)
-        self.key = hash(normalise(self.prompt))
+        self.key = hash(normalize(self.prompt))
         self.answer_key = hash(answer.strip())
         self.parsed, self.broken = None, False
         self.looks_like_json = answer.lstrip()[:1] in ("{", "[") and answer != ""
