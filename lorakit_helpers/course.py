@@ -12,8 +12,8 @@ from .files import atomic_write_text, fingerprint, project_root, sha256_of
 
 __all__ = ["NotebookRun", "fill_solutions", "find_notebooks", "run_notebook", "stale", "widget_errors"]
 
-#: Inputs every notebook depends on; a change in any of them makes its executed copy stale.
-_INPUTS = ("lorakit_helpers/**/*.py", "data/**/*.json*", "requirements/*.lock", "notebooks/solutions/*.py")
+#: Inputs every notebook depends on; a change in any of them makes its executed copy stale. The glossary is none of them.
+_INPUTS = ("lorakit_helpers/**/*.py", "data/*/**/*.json*", "requirements/*.lock", "notebooks/solutions/*.py")
 
 
 @dataclass(frozen=True)
