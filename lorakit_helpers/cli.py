@@ -1,4 +1,4 @@
-"""The console command ``lorakit``: doctor, model, run, estimate, lint, evaluate, compare, progress, site."""
+"""The console command ``lorakit``: doctor, model, run, estimate, lint, train, evaluate, compare, progress."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from .errors import LorakitError
 from .evalcommand import add_compare_arguments, add_evaluate_arguments
 from .memory import command
 from .progresscommand import add_progress_arguments
+from .scale.command import add_train_arguments
 
 __all__ = ["main"]
 
@@ -32,12 +33,10 @@ def main(argv=None) -> int:
     command.add_arguments(memory)
     checked = jobs.add_parser("lint", help="check training data for mistakes; 1 when there are errors")
     add_lint_arguments(checked)
+    add_train_arguments(jobs.add_parser("train", help="train what a YAML file says; JSON lines out, resumes when interrupted"))
     add_evaluate_arguments(jobs.add_parser("evaluate", help="measure an adapter on tickets: one page and its JSON"))
     add_compare_arguments(jobs.add_parser("compare", help="two such reports on the same tickets, row by row, with verdicts"))
     add_progress_arguments(jobs.add_parser("progress", help="how far you are, and your certificate of evidence"))
-    site = jobs.add_parser("site", help="a site to browse, offline, from the notebooks that were run")
-    site.add_argument("--build", default="build", help="folder with the executed notebooks (default build)")
-    site.set_defaults(call=_site)
     options = parser.parse_args(argv)
     try:
         return options.call(options)
@@ -111,17 +110,6 @@ def _run(options) -> int:
         print(f"[{i}/{len(notebooks)}] {path.stem}", flush=True)
         run = run_notebook(path, choice.profile.name, Path(options.build).resolve(), strict=options.strict, force=options.force)
         print(f"    {f'{run.seconds:.0f} s' if run.fresh else 'up to date'}: {run.page}", flush=True)
-    if not options.notebooks:
-        _site(options)
-    return 0
-
-
-def _site(options) -> int:
-    from pathlib import Path
-
-    from .site import build_site
-
-    print(f"Site: {build_site(Path(options.build))}")
     return 0
 
 
