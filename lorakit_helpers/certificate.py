@@ -9,6 +9,7 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
+from .claims import CLAIMS
 from .errors import LorakitError
 from .evalreport import BASELINE, compare_reports
 from .evaluation import verdict
@@ -108,11 +109,9 @@ def _exercises(progress: Progress) -> str:
     lessons = [(f"{int(n):02} {titles.get(n, '')}", f"{done[n]} of {of}") for n, of in per_lesson.items()]
     return (
         html_table(("lesson", "exercises right"), lessons, (1,), row_heads=True)
-        + html_table(
-            ("exercise", "state", "tries", "right since"), rows, (2,), row_heads=True,
-            caption="Tries: answers checked until the first right one. The course shows hints and solutions to whoever looks.",
-        )
-    )  # fmt: skip
+        + html_table(("exercise", "state", "tries", "right since"), rows, (2,), row_heads=True)
+        + "<p>Tries: answers checked until the first right one. The course shows hints and solutions to whoever looks.</p>"
+    )
 
 
 def _adapter(evidence: Evidence) -> str:
@@ -182,13 +181,14 @@ def _exact(report) -> str:
 
 def _rests_on(found) -> str:
     data = found.report.data
-    return f"{data['rows']} tickets of {data['name']} (hash {data['hash']}), evaluated on {found.written[:10]}"
+    what = f"{data['rows']} tickets of {data['name']} (hash {data['hash']})"
+    return f"{what}, evaluated on {found.written[:10]}; 95 % intervals in brackets"
 
 
 def _alone(after) -> str:
     rows = [(name, _share(metric)) for name, metric in after.report.metrics.items()]
     return (
-        html_table(("metric", "after [95 % interval]"), rows, (1,), row_heads=True, caption=_rests_on(after))
+        html_table(("metric", "after"), rows, (1,), row_heads=True, caption=_rests_on(after))
         + f"<p>No report of the untrained model (“{BASELINE}”) on the same tickets, so there is no “before”: "
         "notebook 07 writes both.</p>"
     )  # fmt: skip
@@ -201,14 +201,21 @@ def _paired(before, after) -> str:
         old, d = before.report.metrics.get(name), differences.get(name)
         change = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]" if d else "–"
         word = verdict(d).split(":")[0] if d else "–"
-        rows.append((name, _share(old) if old else "not measured", _share(metric), change, word))
-    heads = ("metric", "before [95 % interval]", "after [95 % interval]", "difference in points [95 % interval]", "verdict")
-    loss = escape(verdict(differences["loss"]))
-    return html_table(heads, rows, (1, 2, 3), row_heads=True, caption=_rests_on(after)) + f"<p>Right answers' loss. {loss}</p>"
+        shown = f"{name} (lower is better)" if d and d.lower_is_better else name
+        rows.append((shown, _share(old) if old else "not measured", _share(metric), change, word))
+    heads = ("metric", "before", "after", "difference (points)", "verdict")
+    said = [f"Loss on the right answers. {verdict(differences['loss'])}"]
+    if (before.report.recipe or {}).get("system_prompt"):
+        said.append(f"Before: the untrained model, asked with the prompt “{before.report.recipe['system_prompt']}”")
+    table = html_table(heads, rows, (1, 2, 3), row_heads=True, caption=_rests_on(after))
+    return table + "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
 
 
 def _claims(evidence: Evidence) -> str:
-    if not evidence.claims:
-        return "<p>None judged yet: notebooks 02 to 05, 10 and 12 do.</p>"
+    judged = [c.claim for c in evidence.claims]
+    missing = [f"{claim} (notebook {claim.lesson})" for claim in CLAIMS if claim not in judged]
+    said = f"<p>Not judged here: {escape('; '.join(missing))}.</p>" if missing else ""
+    if not judged:
+        return said
     rows = [(c.claim.number, c.claim.said, c.verdict, c.figure, c.caveat or "–") for c in evidence.claims]
-    return html_table(("claim", "the guide says", "verdict", "computed here", "caveat"), rows, row_heads=True)
+    return html_table(("claim", "the guide says", "verdict", "computed here", "caveat"), rows, row_heads=True) + said

@@ -11,7 +11,7 @@ _STYLE = (
     "background:var(--paper)}a{color:var(--link)}"
     "table{border-collapse:collapse;margin:.6em 0}th,td{border:1px solid var(--line);padding:.25em .6em;text-align:left;"
     "vertical-align:top}th{background:var(--soft)}caption{text-align:left;padding:.25em 0}"
-    "td.n{text-align:right;font-variant-numeric:tabular-nums}td{overflow-wrap:anywhere}code{white-space:pre-wrap}"
+    "td{overflow-wrap:anywhere}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}code{white-space:pre-wrap}"
     "h1{font-size:1.4em}h2{font-size:1.1em;margin-top:1.6em}"
     "img{max-width:100%;background:#fff;border:1px solid var(--line);border-radius:4px}"
     "@media print{:root{--ink:#000;--paper:#fff;--line:#999;--soft:#fff;--link:#000}h2,tr{break-after:avoid}}"
