@@ -1,4 +1,4 @@
-"""The console command ``lorakit``: doctor, model, run, estimate, lint, train, evaluate, compare, progress."""
+"""The console command ``lorakit``: doctor, model, run, estimate, lint, train, evaluate, compare, progress, site."""
 
 import argparse
 import sys
@@ -16,7 +16,9 @@ __all__ = ["main"]
 def main(argv=None) -> int:
     """Run one job; returns the exit code (0 done, 1 a problem said in one sentence, 2 wrong usage)."""
     parser = argparse.ArgumentParser(prog="lorakit", description="Set up and run the lorakit course.")
-    jobs = parser.add_subparsers(dest="job", required=True)
+    jobs = parser.add_subparsers(
+        dest="job", required=True, metavar="{doctor,model,run,estimate,lint,train,evaluate,compare,progress,site}"
+    )
     doctor = jobs.add_parser("doctor", help="what this machine has, which profile fits and why, what is missing")
     doctor.set_defaults(call=_doctor)
     model = jobs.add_parser("model", help="fetch and verify the base model")
@@ -37,6 +39,9 @@ def main(argv=None) -> int:
     add_evaluate_arguments(jobs.add_parser("evaluate", help="measure an adapter on tickets: one page and its JSON"))
     add_compare_arguments(jobs.add_parser("compare", help="two such reports on the same tickets, row by row, with verdicts"))
     add_progress_arguments(jobs.add_parser("progress", help="how far you are, and your certificate of evidence"))
+    site = jobs.add_parser("site", help="a site to browse, offline, from the notebooks that were run")
+    site.add_argument("--build", default="build", help="folder with the executed notebooks (default build)")
+    site.set_defaults(call=_site)
     options = parser.parse_args(argv)
     try:
         return options.call(options)
@@ -110,6 +115,17 @@ def _run(options) -> int:
         print(f"[{i}/{len(notebooks)}] {path.stem}", flush=True)
         run = run_notebook(path, choice.profile.name, Path(options.build).resolve(), strict=options.strict, force=options.force)
         print(f"    {f'{run.seconds:.0f} s' if run.fresh else 'up to date'}: {run.page}", flush=True)
+    if not options.notebooks:
+        _site(options)
+    return 0
+
+
+def _site(options) -> int:
+    from pathlib import Path
+
+    from .site import build_site
+
+    print(f"Site: {build_site(Path(options.build))}")
     return 0
 
 
