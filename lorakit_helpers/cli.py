@@ -16,9 +16,7 @@ __all__ = ["main"]
 def main(argv=None) -> int:
     """Run one job; returns the exit code (0 done, 1 a problem said in one sentence, 2 wrong usage)."""
     parser = argparse.ArgumentParser(prog="lorakit", description="Set up and run the lorakit course.")
-    jobs = parser.add_subparsers(
-        dest="job", required=True, metavar="{doctor,model,run,estimate,lint,train,evaluate,compare,progress,site}"
-    )
+    jobs = parser.add_subparsers(dest="job", required=True)
     doctor = jobs.add_parser("doctor", help="what this machine has, which profile fits and why, what is missing")
     doctor.set_defaults(call=_doctor)
     model = jobs.add_parser("model", help="fetch and verify the base model")
