@@ -104,14 +104,23 @@ def test_run_hands_its_options_on_and_reports_each_notebook(no_model, monkeypatc
         return NotebookRun(path.stem, 61.4, build / "x.ipynb", build / "x.html", len(calls) == 1)
 
     monkeypatch.setattr("lorakit_helpers.course.run_notebook", fake)
+    monkeypatch.setattr("lorakit_helpers.site.build_site", lambda build: calls.append(build) or "the site")
     assert cli.main(["run", "--profile", "smoke", "--build", str(tmp_path), "--strict", "--force"]) == 0
+    assert calls.pop() == tmp_path  # last of all
     every = sorted(path.stem for path in find_notebooks())
     done = [stem for stem, *_ in calls]
     assert sorted(calls) == [(stem, "smoke", tmp_path, True, True) for stem in every]
     assert done.index("07_train_with_qlora") < done.index("03_low_rank_and_lora")  # which shows the adapter of 07
     assert no_model == [((PROFILES["smoke"],), {})]
     out = capsys.readouterr().out
-    assert "61 s" in out and "up to date" in out and all(stem in out for stem in every)
+    assert "61 s" in out and "up to date" in out and all(stem in out for stem in every) and "Site: the site" in out
+    assert cli.main(["run", "00", "--profile", "smoke", "--build", str(tmp_path)]) == 0
+    assert len(calls) == len(every) + 1 and "Site:" not in capsys.readouterr().out  # one notebook makes no site
+
+
+def test_site_is_built_from_what_was_run_or_says_what_to_run(tmp_path, capsys):
+    assert cli.main(["site", "--build", str(tmp_path)]) == 1
+    assert "make course" in one_sentence(capsys) and not list(tmp_path.iterdir())
 
 
 def test_failing_notebook_stops_the_run_with_1(no_model, monkeypatch, tmp_path, capsys):
