@@ -1,4 +1,4 @@
-"""What Answer.AI measured with FSDP and QLoRA on two cards: peaks to test the sharding on, times to learn utilisation from."""
+"""What Answer.AI measured with FSDP and QLoRA on two cards: peaks to test the sharding on, times to learn utilization from."""
 
 import json
 from dataclasses import dataclass

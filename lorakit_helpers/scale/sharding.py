@@ -110,8 +110,8 @@ def shard_memory(
     Example:
         >>> from lorakit_helpers.memory import TrainSetup, find_model
         >>> setup = TrainSetup(seq_len=2048, gradient_checkpointing=True)
-        >>> alone, two = (shard_memory(find_model("Llama-2-13B").shape, setup, n, "fsdp") for n in (1, 2))
-        >>> two.weights_gib == alone.weights_gib / 2, two.activations_gib == alone.activations_gib
+        >>> two, four = (shard_memory(find_model("Llama-2-13B").shape, setup, n, "fsdp") for n in (2, 4))
+        >>> four.weights_gib == two.weights_gib / 2, four.activations_gib == two.activations_gib
         (True, True)
     """
     _check(gpus, strategy, cpu_offload)
