@@ -1,5 +1,6 @@
 """Exercises name the likely mistakes, never stop a Run All, and raise in strict mode."""
 
+import ast
 import json
 import math
 import re
@@ -339,6 +340,40 @@ def test_likely_mistake_is_named(identifier, wrong, word):
 
 def test_every_exercise_has_three_likely_mistakes_tried_here():
     assert {identifier: [i for i, *_ in WRONG].count(identifier) for identifier in EXERCISES} == dict.fromkeys(EXERCISES, 3)
+
+
+def test_each_lesson_has_enough_exercises_in_order():
+    of = {}
+    for identifier in EXERCISES:
+        lesson, number = map(int, identifier.split("."))
+        of.setdefault(lesson, []).append(number)
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in of.values())
+    wanted = {lesson: 4 if 2 <= lesson <= 11 else 2 for lesson in of}
+    assert set(of) >= set(range(12)) and {lesson: n for lesson, n in wanted.items() if len(of[lesson]) < n} == {}
+
+
+def test_a_new_lesson_module_is_found_by_its_name():
+    folder = project_root() / "lorakit_helpers" / "exercises"
+    assert len({identifier.split(".")[0] for identifier in EXERCISES}) == len(list(folder.glob("lesson_*.py")))
+    assert not re.search(r"lesson_\d\d", (folder / "__init__.py").read_text().partition('"""\n\n')[2])
+
+
+def exercise_cells():
+    for path in sorted(project_root().glob("notebooks/[0-9][0-9]_*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        yield from ((c.metadata["exercise"], c.source, cells[:i]) for i, c in enumerate(cells) if c.metadata.get("exercise"))
+
+
+@pytest.mark.parametrize(("identifier", "stub", "before"), exercise_cells(), ids=lambda x: x if str(x)[:1].isdigit() else "")
+def test_stub_is_typed_documented_introduced_and_not_solved(identifier, stub, before, monkeypatch):
+    (function,) = [node for node in ast.parse(stub).body if isinstance(node, ast.FunctionDef)]
+    assert function.returns and all(argument.annotation for argument in function.args.args) and ast.get_docstring(function)
+    assert f"**{identifier}**" in before[-1].source and any("import check, hint" in cell.source for cell in before) | (
+        "import check, hint" in stub
+    )
+    monkeypatch.setenv("LORAKIT_STRICT", "1")
+    with pytest.raises(LorakitError, match="Nothing is returned yet"):
+        exec(compile(stub, identifier, "exec"), {"__name__": "stub", "check": check, "hint": hint, "math": math, "np": np})
 
 
 @pytest.mark.parametrize("identifier", EXERCISES)

@@ -1,8 +1,10 @@
 # %% [ex:3.1]
+from torch import Tensor
+
 from lorakit_helpers.exercises import check, hint
 
 
-def merged(W, B, A, scaling):
+def merged(W: Tensor, B: Tensor, A: Tensor, scaling: float) -> Tensor:
     """The weight with the adapter in it; W stays as it is."""
     return W + scaling * (B @ A)
 
@@ -29,7 +31,7 @@ largest_saving_rank = check("3.3", largest_saving_rank)
 
 
 # %% [ex:3.4]
-def rank_for_file(mb: float, shapes, width: int) -> int:
+def rank_for_file(mb: float, shapes: list[tuple[int, int]], width: int) -> int:
     """The largest rank whose adapter file fits into mb megabytes (1e6 bytes), width bytes a value."""
     return int(mb * 1e6 // (width * sum(d_in + d_out for d_in, d_out in shapes)))
 
