@@ -3,7 +3,7 @@ PYTHON ?= python3
 PROFILE ?= auto
 BIN := .venv/bin
 
-.PHONY: course test lab model setup gguf lint bench
+.PHONY: course test lab model setup gguf lint bench newest
 
 course: model  ## set up, then run all notebooks into build/ on the detected profile
 	$(BIN)/lorakit run --profile $(PROFILE)
@@ -33,6 +33,9 @@ lint: setup  ## mend what ruff and nbstripout can mend
 
 bench: model  ## training speed of both engines, with the ratio
 	$(BIN)/python -m lorakit_helpers.bench
+
+newest: setup  ## what would break with the newest libraries: a table, never a failure
+	$(BIN)/python scripts/newest.py
 
 STRIP := --extra-keys "metadata.language_info metadata.papermill cell.metadata.papermill cell.metadata.execution"
 PROSE := README.md data/*/README.md notebooks lorakit_helpers scripts
