@@ -27,9 +27,9 @@ def test_what_broke_stands_beside_its_package_and_comes_first(newest):
     problems = [("sklearn", "sklearn.x: gone"), ("unsloth_zoo", "import: no"), ("lorakit_helpers", "import: fails")]
     lines = newest.table(newest.rows(pins, installed, problems)).splitlines()[2:]
     assert lines == [
+        "| unsloth_zoo | 1 | 2 | import: no |",
         "| scikit-learn | 1.9.1 | 1.9.1 | sklearn.x: gone |",
         "| the course |  |  | import: fails |",
-        "| unsloth_zoo | 1 | 2 | import: no |",
         "| trl | 1.14.0 | 1.20.0 | newer |",
         "| torch | 2.13.0 | 2.13.0+cpu |  |",
     ]
