@@ -50,11 +50,17 @@ class AdapterFound:
 
 @dataclass(frozen=True)
 class ReportFound:
-    """An evaluation report and when it was written (ISO 8601)."""
+    """An evaluation report, when it was written (ISO 8601), and its file's name."""
 
     report: EvalReport
     written: str
     file: str
+
+    def __str__(self):
+        return f"{self.file}, written {self.written[:10]}"
+
+    def to_dict(self) -> dict:
+        return {"report": self.report.to_dict(), "written": self.written, "file": self.file}
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,10 @@ class Evidence:
     def __str__(self):
         counts = ((len(self.adapters), "adapter"), (len(self.reports), "evaluation report"), (len(self.claims), "judged claim"))
         return ", ".join(f"{n} {name}{'s' if n != 1 else ''}" for n, name in counts)
+
+    def to_dict(self) -> dict:
+        lists = {name: [found.to_dict() for found in getattr(self, name)] for name in ("adapters", "reports", "claims")}
+        return {"folder": str(self.folder), "quick": self.quick, **lists, "notes": list(self.notes)}
 
     @property
     def adapter(self) -> AdapterFound | None:

@@ -1,6 +1,6 @@
 """The course's thirteen notebooks: titles, times, which of them are in this folder, and how far the learner is in each."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 
@@ -63,6 +63,9 @@ class LessonProgress:
     def __str__(self):
         return f"{self.lesson.stem}: {self.right} of {self.exercises} exercises right, {self.state}"
 
+    def to_dict(self) -> dict:
+        return asdict(self)
+
 
 def lesson_progress(progress: Progress) -> list[LessonProgress]:
     """One entry per lesson, in order."""
@@ -108,9 +111,10 @@ def progress_map(progress: Progress | None = None) -> str:
     return f'<style>{_MAP_STYLE}</style><div class="lorakit-map">{table}<p>{said}</p></div>'
 
 
-_MAP_STYLE = (  # JupyterLab aligns cells right
-    ".lorakit-map table th,.lorakit-map table td{text-align:left;vertical-align:top}"
-    ".lorakit-map table tbody th{font-weight:normal;white-space:nowrap}"
+_MAP_STYLE = (  # the class twice: JupyterLab's own rule, which aligns cells right, is as specific as two classes
+    ".lorakit-map.lorakit-map table :is(th,td){text-align:left;vertical-align:top}"
+    ".lorakit-map.lorakit-map tbody th{font-weight:normal}"
+    ".lorakit-map.lorakit-map tbody :is(th,td:nth-child(n+3)){white-space:nowrap}"
 )
 
 

@@ -305,6 +305,14 @@ def test_files_that_cannot_be_read_are_named(home):
     assert "None trained yet" in found.text
 
 
+def test_evidence_can_be_written_as_json(home):
+    pair(home)
+    claim("C1", True, "28 GB", folder=home / "outputs" / "claims")
+    found = json.loads(json.dumps(find_evidence().to_dict()))
+    assert [a["name"] for a in found["adapters"]] == ["tickets"] and found["claims"][0]["verdict"] == "holds"
+    assert {r["file"] for r in found["reports"]} == {"tickets-test.json", f"{BASELINE}-test.json"}
+
+
 def test_command_writes_it_and_says_when_there_is_nothing(home, capsys, monkeypatch):
     assert cli.main(["progress", "--certificate", str(home / "me.html")]) == 1 and not (home / "me.html").exists()
     record_check("7.1", answered=True, right=True)

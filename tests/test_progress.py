@@ -9,9 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 from lorakit_helpers import cli, progress
+from lorakit_helpers.course import run_notebook
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.exercises import EXERCISES, check
 from lorakit_helpers.files import project_root
@@ -80,6 +83,17 @@ def test_nothing_is_kept_or_shown_where_nobody_learns(home, monkeypatch, setting
     check("7.1", EXERCISES["7.1"].reference)
     assert set(stored(home)["exercises"]) == {"0.2"} and read_progress() == Progress()
     assert progress_map() == progress_map(Progress())
+
+
+def test_a_run_of_the_whole_notebook_answers_nothing_for_the_learner(home, tmp_path):
+    """What fills in the solutions, or runs the stubs, is `lorakit run` and not a learner."""
+    code = "from lorakit_helpers.exercises import EXERCISES, check\nok = check('7.1', EXERCISES['7.1'].reference)"
+    cells = [new_code_cell('PROFILE = "auto"', metadata={"tags": ["parameters"]}), new_code_cell(code)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = tmp_path / "07_run.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+    run = run_notebook(path, "smoke", tmp_path / "build", root=home)
+    assert "Exercise 7.1: right." in run.executed.read_text() and not (home / "outputs").exists()
 
 
 def test_these_tests_leave_the_repositorys_own_progress_alone():
