@@ -55,10 +55,10 @@ def venv_python():
 
 
 def course():
-    if sys.version_info < (3, 11):
+    if not (3, 11) <= tuple(sys.version_info[:2]) <= (3, 13):  # as requires-python in pyproject.toml
         sys.exit(
-            "lorakit: Python: expected 3.11 or newer, got %s. Install Python 3.11 and run "
-            "`make PYTHON=python3.11 course`." % platform.python_version()
+            "lorakit: Python: expected 3.11, 3.12 or 3.13, got %s. Install Python 3.11 and run "
+            "`make PYTHON=python3.11 course`." % ".".join(map(str, sys.version_info[:3]))
         )
     want = stamp()
     if read(STAMP) == want:

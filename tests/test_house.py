@@ -5,6 +5,8 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 from lorakit_helpers.files import project_root
 
 ROOT = project_root()
@@ -52,9 +54,10 @@ def test_the_lock_brings_no_cuda_packages():
     assert not [name for name in lock if name.startswith(("nvidia", "triton", "cuda", "xformers"))]
 
 
-def test_too_old_a_python_is_told_so_in_one_line():
-    code = "import sys; sys.version_info = (3, 9, 1); sys.argv = ['bootstrap.py']; import runpy; "
+@pytest.mark.parametrize("version", [(3, 9, 1), (3, 10, 14), (3, 14, 0)])
+def test_a_python_that_the_project_does_not_allow_is_told_so_in_one_line(version):
+    code = f"import sys; sys.version_info = {version}; sys.argv = ['bootstrap.py']; import runpy; "
     code += f"runpy.run_path({str(ROOT / 'scripts' / 'bootstrap.py')!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "expected 3.11 or newer" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"expected 3.11, 3.12 or 3.13, got {'.'.join(map(str, version))}" in done.stderr
