@@ -40,6 +40,12 @@ RANK, WORLD, LOCAL_RANK = (int(os.environ.get(name, default)) for name, default 
                            (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))  # fmt: skip
 AGAIN = "Start the same command again: it goes on from the last checkpoint."
 
+# With several processes on a CPU, transformers 5.17 asks torch to load the optimizer's state onto "cpu:0", a name that
+# torch does not know; all of it lies in the same memory.
+torch.serialization.register_package(
+    50, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+)
+
 
 def check_world():
     """Refuse a number of processes this file was not written for: the batch sizes below would mean another training."""
@@ -53,19 +59,19 @@ def check_world():
 
 def stop_with_the_others():
     """End this process at once when torchrun says so (SIGTERM) or is gone, even while it waits for another worker."""
-    parent, (ours, theirs) = os.getppid(), socket.socketpair()
-    theirs.setblocking(False)
-    signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)  # written to even while Python itself is blocked
+    parent, (ours, told) = os.getppid(), socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)  # written to even while Python itself is blocked
     signal.signal(signal.SIGTERM, lambda *_: None)
 
     def watch():
         while True:
-            told = select.select([ours], [], [], 1.0)[0] and signal.SIGTERM in ours.recv(64)
+            ended = bool(select.select([ours], [], [], 1.0)[0]) and signal.SIGTERM in ours.recv(64)
             orphaned = "TORCHELASTIC_RUN_ID" in os.environ and os.getppid() != parent
-            if told or orphaned:
-                why = "was told to stop (SIGTERM): another worker has failed, or the run was ended" if told else "lost torchrun"
+            if ended or orphaned:
+                why = "was told to stop (SIGTERM): another worker failed, or the run was ended" if ended else "lost torchrun"
                 print(f"train.py: worker {RANK} of {WORLD} {why}. {AGAIN}", file=sys.stderr, flush=True)
-                os._exit(143 if told else 1)
+                os._exit(143 if ended else 1)
 
     threading.Thread(target=watch, daemon=True).start()
 
