@@ -14,7 +14,7 @@ __all__ = ["PageBody", "Section", "formula", "render_markdown", "render_notebook
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
 _PAGE = re.compile(r"(?:\./)?(\d\d_\w+\.ipynb|\w+\.md)(#.*)?")
-_COLOURS = re.compile(r"(?:^|;)\s*(?:color|background)")
+_COLOURS = re.compile(r"(?:^|[;{])\s*(?:color|background)")
 _SAID_BESIDE = "A picture; the text beside it says what it shows."
 _NO_PANEL = "This is a panel: its controls work in the notebook only."
 
@@ -167,7 +167,7 @@ def _finish(html: str, pages) -> PageBody:
     for wide in soup(["table", "pre"]):
         _let_scroll(soup, wide)
     for output in soup.select(".output_html"):
-        if output.find("style") or output.find(style=_COLOURS):
+        if output.find("style", string=_COLOURS) or output.find(style=_COLOURS):
             output["class"].append("paper")  # it brings colours of its own, made for a light page
     sections = _sections(soup)
     return PageBody(sections[0].heading if sections else "", str(soup), tuple(sections))

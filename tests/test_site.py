@@ -52,6 +52,10 @@ def first():
         ),
         new_code_cell("print('quagga')", outputs=[new_output("stream", text="<b>okapi</b>\n" + "wide " * 100)]),
         new_code_cell("show()", outputs=[html_output(f'<p style="color:#111">coloured</p>{EVIL}'), panel]),
+        new_code_cell(
+            "map", outputs=[html_output("<style>.m th{text-align:left}</style><table class=m><tr><th>x</th></tr></table>")]
+        ),
+        new_code_cell("tokens", outputs=[html_output("<style>.t{border:0;background:#ff0}</style><b class=t>x</b>")]),
         new_code_cell("figure", outputs=[html_output(f'<img alt="A black dot." src="data:image/png;base64,{DOT}">')]),
     )
     state = {
@@ -215,7 +219,7 @@ def test_outputs_are_text_and_scripts_in_them_are_gone(site):
 
 def test_outputs_with_colours_of_their_own_keep_a_light_ground(site):
     outputs = soup(site, "00_start_here.html").select(".output_html")
-    assert [("paper" in output["class"]) for output in outputs] == [True, False, False]
+    assert [("paper" in output["class"]) for output in outputs] == [True, False, False, True, False]
 
 
 def test_search_knows_headings_prose_and_code_and_no_outputs(site):
