@@ -95,15 +95,13 @@ _EXTRAS = (
 
 
 def _pages(lessons, build: Path, root: Path, profiles: dict) -> list[_Page]:
-    import nbformat
-
     from .site_render import render_markdown, render_notebook
 
     extras = [(name, title, about) for name, title, about in _EXTRAS if (root / "notebooks" / name).is_file()]
     names = {f"{lesson.stem}.html" for lesson in lessons} | {Path(name).stem + ".html" for name, *_ in extras} | {"claims.html"}
     pages = []
     for lesson in lessons:
-        body = render_notebook(nbformat.read(build / "notebooks" / f"{lesson.stem}.ipynb", as_version=4), names)
+        body = render_notebook(_read(build / "notebooks" / f"{lesson.stem}.ipynb"), names)
         pages.append(_Page(f"{lesson.stem}.html", body.title or lesson.stem, body))
     for name, title, about in extras:
         body = render_markdown((root / "notebooks" / name).read_text(encoding="utf-8"), names)
@@ -115,6 +113,17 @@ def _pages(lessons, build: Path, root: Path, profiles: dict) -> list[_Page]:
         _Page("claims.html", "Claims", render_markdown(text, names), "what the guide says, computed, with a verdict each")
     )
     return pages
+
+
+def _read(path: Path):
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises what it stumbles over: AttributeError, TypeError, its own ValidationError
+        raise LorakitError(
+            str(path), got="a damaged file", expected="an executed notebook", do=f"Run lorakit run {path.stem[:2]} --force."
+        ) from error
 
 
 _VERDICTS = (

@@ -253,6 +253,15 @@ def test_a_new_site_replaces_the_old_one_whole_and_a_failing_one_leaves_it(tmp_p
     assert sorted(path.name for path in (root / "build").iterdir()) == ["notebooks", "site", "stamps"]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"cells": 1}'])
+def test_a_damaged_notebook_is_named_with_what_to_do(tmp_path, text):
+    root = course_folder(tmp_path / "course")
+    (root / "build" / "notebooks" / "07_train_with_qlora.ipynb").write_text(text)
+    with pytest.raises(LorakitError, match="lorakit run 07 --force"):
+        build_site(root / "build", root)
+    assert not (root / "build" / "site").exists()
+
+
 def test_without_an_executed_notebook_it_says_what_to_run(tmp_path):
     with pytest.raises(LorakitError, match="make course"):
         build_site(tmp_path / "build", ROOT)
