@@ -199,3 +199,12 @@ def test_names_that_do_not_exist_are_found():
 def test_a_compiled_function_is_read_from_its_documentation():
     assert {"dtype", "device", "requires_grad"} <= accepted("torch.empty").names
     assert "dype" not in accepted("torch.empty").names and accepted("torch.empty").how == "documentation"
+
+
+def test_properties_are_matplotlibs_own_and_a_widgets_traits():
+    from matplotlib.artist import ArtistInspector
+    from matplotlib.patches import Rectangle
+
+    assert set(ArtistInspector(Rectangle).get_setters()) <= accepted("matplotlib.patches.Rectangle").names
+    assert "facecolour" not in accepted("matplotlib.patches.Rectangle").names
+    assert {"value", "min", "readout_format"} <= accepted("ipywidgets.IntSlider").names

@@ -80,24 +80,24 @@ def check(sources: dict | None = None, *, names=None, unsloth_root: Path | None 
     for pieces in sources.values():
         more = read_source(pieces, names)
         uses, calls = uses + more[0], calls + more[1]
-    findings, unread = [], []
-    for use in uses:
-        if not use.paths[0].startswith(("unsloth.", "unsloth_zoo.")):
-            findings += _missing(use)
-    on_gpu = 0
+    findings = [gone for use in uses for gone in _missing(use)]
+    unread, from_source = [], sum(bool(_unsloth_places(call)) for call in calls)
     for call in calls:
-        places = _unsloth_places(call)
-        on_gpu += bool(places)
-        if places:  # on a GPU and on a CPU: all of them must take the call
-            for place in places:
-                findings += _held(call, ".".join(filter(None, place[:3])), _unsloth(place, unsloth_root))[0]
-        else:  # the variable may be any of these: one of them must
-            tried = [_held(call, path, _accepted(path)) for path in call.paths]
-            best = min(tried, key=lambda found: (len(found[0]), len(found[1])))
-            findings, unread = findings + best[0], unread + best[1]
+        found = _judge(call, unsloth_root)
+        findings, unread = findings + found[0], unread + found[1]
     keywords = sum(len(call.keywords) for call in calls)
-    found = tuple(dict.fromkeys(findings))
-    return Report(len(sources), len(uses), len(calls), keywords, on_gpu, tuple(dict.fromkeys(unread)), found)
+    once = (tuple(dict.fromkeys(some)) for some in (unread, findings))
+    return Report(len(sources), len(uses), len(calls), keywords, from_source, *once)
+
+
+def _judge(call: Call, root):
+    """Findings and unread keywords of a call."""
+    places = _unsloth_places(call)
+    if places:  # on a GPU and on a CPU: all of them must take the call
+        held = [_held(call, ".".join(filter(None, place[:3])), _unsloth(place, root)) for place in places]
+        return [gone for findings, _ in held for gone in findings], []
+    tried = [_held(call, path, _accepted(path)) for path in call.paths]  # the variable may be any of these: one must take it
+    return min(tried, key=lambda found: (len(found[0]), len(found[1])))
 
 
 @cache
@@ -109,6 +109,8 @@ def _accepted(path):
 
 
 def _missing(use: Use) -> list[Finding]:
+    if use.paths[0].startswith(("unsloth.", "unsloth_zoo.")):
+        return []  # read from its source instead
     problems = []
     for path in use.paths:
         try:

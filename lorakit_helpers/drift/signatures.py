@@ -69,7 +69,7 @@ class Accepts:
         names: those it spells out.
         positional: how many values it takes by position, self included; -1 for any number.
         open: whether it takes any keyword (``**kwargs``) and nothing here says which ones it reads.
-        how: "signature", "forwarded", "traits", "source" or "documentation".
+        how: "signature", "forwarded", "properties", "source" or "documentation".
     """
 
     names: frozenset[str]
@@ -122,13 +122,24 @@ def accepted(path: str) -> Accepts:
     names, positional, has_kwargs = _spelled(parameters)
     if not has_kwargs:
         return Accepts(names, positional, False, "signature")
-    if inspect.isclass(target) and hasattr(target, "class_trait_names"):
-        return Accepts(names | set(target.class_trait_names()), positional, False, "traits")
+    properties = _properties(target)
+    if properties:
+        return Accepts(names | properties, positional, False, "properties")
     if path not in FORWARDS:
         return Accepts(names | LISTED.get(path, set()), positional, path not in LISTED, "signature")
     for other in FORWARDS[path]:
         names |= _read_there(find(other))
     return Accepts(names, -1, False, "forwarded")
+
+
+def _properties(target) -> set[str]:
+    """What a class takes by keyword without spelling it out: a widget its traits, a matplotlib artist what has a setter."""
+    if not inspect.isclass(target):
+        return set()
+    if hasattr(target, "class_trait_names"):
+        return set(target.class_trait_names())
+    artist = any(f"{base.__module__}.{base.__name__}" == "matplotlib.artist.Artist" for base in target.__mro__)
+    return {name.removeprefix("set_") for name in dir(target) if name.startswith("set_")} if artist else set()
 
 
 def _spelled(parameters):
