@@ -71,6 +71,27 @@ def unpack_on_cpu(model):
     return model.dequantize()
 
 
+#: The last base model's weights after their way through NF4 and back. On a CPU that way takes longer than a few training
+#: steps, and lessons train many adapters on one base in one process.
+_ROUNDED: dict[tuple, tuple[dict, dict]] = {}
+#: What a model that was loaded in 4 bits is known by: trl then keeps its adapters in bf16.
+_MARKS = ("is_loaded_in_4bit", "is_4bit_serializable", "is_quantized", "quantization_method")
+
+
+def _weights_key(path: str) -> tuple:
+    """Names, sizes and times of a folder's weights; only the name for a model on the Hub."""
+    files = sorted(Path(path).glob("*.safetensors"))
+    return (str(path), *((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+def _keep_rounded(path: str, model) -> None:
+    if model.device.type == "cpu" and not getattr(model, "is_quantized", False):
+        weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        marks = {name: value for name, value in vars(model).items() if name in _MARKS}
+        _ROUNDED.clear()
+        _ROUNDED[_weights_key(path)] = (weights, marks)
+
+
 def check_targets(model, recipe: Recipe) -> None:
     """Raise when the model has no linear layer of a name in ``recipe.target_modules``."""
     import torch
@@ -132,11 +153,19 @@ def load_unsloth(path: str, recipe: Recipe):
     from unsloth import FastLanguageModel
 
     options = {"attn_implementation": recipe.attn_implementation} if recipe.attn_implementation else {}
+    rounded = _ROUNDED.get(_weights_key(path))
     model, tokenizer = FastLanguageModel.from_pretrained(
-        model_name=path, max_seq_length=recipe.max_length, dtype=None, load_in_4bit=True,
+        model_name=path, max_seq_length=recipe.max_length, dtype=None, load_in_4bit=rounded is None,
         use_gradient_checkpointing=recipe.gradient_checkpointing, **options,
     )  # fmt: skip
-    model = unpack_on_cpu(model)
+    if rounded is None:
+        model = unpack_on_cpu(model)
+        _keep_rounded(path, model)
+    else:
+        weights, marks = rounded
+        for name, parameter in model.named_parameters():
+            parameter.data = weights[name].clone()
+        vars(model).update(marks)
     check_targets(model, recipe)
     model = FastLanguageModel.get_peft_model(
         model, r=recipe.r, target_modules=list(recipe.target_modules), lora_alpha=recipe.lora_alpha,

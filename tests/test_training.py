@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -190,6 +191,42 @@ batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
 texts = [tokenizer.decode(row[row != -100]) for row in batch["labels"]]
 print("RESULT" + json.dumps({"got": texts, "want": [answer_text(t.answer) + "<|im_end|>\\n" for t in tickets]}))
 """
+
+
+REPEAT = """
+import sys
+from pathlib import Path
+import bitsandbytes.functional as functional
+from lorakit_helpers import training
+from lorakit_helpers.recipes import Recipe
+from lorakit_helpers.tickets import load_split, to_conversation
+from safetensors.torch import load_file, save_file
+base, out = Path(sys.argv[1]), Path(sys.argv[2])
+recipe = Recipe(r=4, lora_alpha=8, learning_rate=1e-3, max_steps=6, warmup_steps=1, per_device_train_batch_size=2,
+                logging_steps=1, save_steps=9, attn_implementation="eager")
+rows, quantize, calls = [to_conversation(t) for t in load_split("train")[:12]], functional.quantize_4bit, []
+functional.quantize_4bit = lambda *a, **o: calls.append(1) or quantize(*a, **o)
+losses = []
+for name in ("quantized", "remembered"):
+    losses.append(training.train(recipe, rows, str(base), output_dir=out / name).log.losses)
+    print("RESULT", name, len(calls))
+print("RESULT same", losses[0] == losses[1], losses[0][-1] < losses[0][0])
+weights = load_file(base / "model.safetensors")
+name = next(name for name in weights if "mlp.up_proj" in name)
+save_file(weights | {name: weights[name] * 2}, base / "model.safetensors", metadata={"format": "pt"})
+changed = training.train(recipe, rows, str(base), output_dir=out / "changed").log.losses
+print("RESULT changed", len(calls), changed[0] != losses[0][0])
+"""
+
+
+@pytest.mark.training
+def test_a_base_is_quantized_once_in_a_process_and_trains_the_same_to_the_last_bit(tiny, tmp_path):
+    base = shutil.copytree(tiny, tmp_path / "base")
+    found = [line.split()[1:] for line in child(REPEAT, base, tmp_path).splitlines() if line.startswith("RESULT")]
+    quantized, remembered, same, changed = found
+    assert int(quantized[1]) > 0 and quantized[1] == remembered[1]
+    assert same == ["same", "True", "True"]
+    assert int(changed[1]) > int(remembered[1]) and changed[2] == "True"  # other weights in the same place
 
 
 @pytest.mark.training
