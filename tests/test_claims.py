@@ -126,9 +126,7 @@ def test_records_of_the_smoke_profile_stay_apart(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", find_notebooks(), ids=lambda path: path.stem)
-def test_every_claim_is_judged_in_the_notebook_it_names_and_nowhere_else(path, request):
-    if path.stem[:2] == "10":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="still prints its verdict"))
+def test_every_claim_is_judged_in_the_notebook_it_names_and_nowhere_else(path):
     wanted = {str(one) for one in CLAIMS if one.lesson == path.stem[:2]}
     made = set()
     for call in calls(path):
