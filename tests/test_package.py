@@ -66,6 +66,8 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
         "templates",
         "data",
         "data.command",
+        "scale",
+        "scale.launching",
     ],
 )
 def test_light_module_loads_no_heavy_library(name):

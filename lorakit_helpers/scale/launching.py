@@ -1,6 +1,5 @@
 """What accelerate makes of a configuration: its loader, its launcher's environment, and its plugin objects."""
 
-import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,7 +89,6 @@ def _deepspeed(arguments, defaults):
     with _variables(environment):
         plugin = DeepSpeedPlugin()
     left = ("not run on a GPU",) + (() if is_deepspeed_available() else ("DeepSpeed is not installed here",))
-    json.dumps(plugin.deepspeed_config)
     return environment, plugin, left
 
 
