@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import LorakitError
-from ..files import project_root
 from ..hardware import Hardware, detect
 from ..memory import MemoryEstimate, ModelShape, TrainSetup, estimate, find_model, plan
 from ..profiles import get_profile
@@ -120,10 +119,10 @@ def _linted(job: Job, rows, validation, tokenizer):
     if not report.ok:
         first = report.errors[0]
         more = f", and {len(report.errors) - 1} more errors" if len(report.errors) > 1 else ""
-        name = job.data if Path(job.data).exists() else f"{project_root() / 'data' / job.data / 'train.jsonl'}"
+        shown = f" `lorakit lint {job.data}` shows all of it." if Path(job.data).is_file() else ""
         raise LorakitError(
             f"training data {job.data}", got=f"{first.rule}: {first.message}{more}", expected="no errors",
-            do=f"{first.fix} `lorakit lint {name}` shows all of it.",
+            do=f"{first.fix}{shown}",
         )  # fmt: skip
     return [f"{finding.rule}: {finding.message}" for finding in report.findings]
 
