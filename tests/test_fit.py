@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,22 @@ def test_qlora_of_an_8b_model_trains_with_the_margin_on(card, changes):
 
 def test_a_much_longer_sequence_would_not_fit_so_the_claim_can_fail():
     assert room_gib(EIGHT_B, PROFILES["gpu-24gb"].recipe.but(max_length=16_384), "T4") < MARGIN_GIB
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_gpu_profile_becomes_arguments_that_the_installed_trl_knows(monkeypatch, bf16):
+    """A T4 has no bf16 and trains in fp16; a 4090 has it. Not run on a GPU: the arguments are only named."""
+    from transformers.training_args import OptimizerNames
+    from trl import SFTConfig
+
+    from lorakit_helpers import hardware, training
+
+    monkeypatch.setattr(hardware, "detect", lambda: hardware.Hardware("cuda", "Test", 16.0, 15.0, bf16, 8, ()))
+    for profile in GPU.values():
+        arguments = training.sft_arguments(profile.recipe, "x")
+        assert set(arguments) <= set(inspect.signature(SFTConfig).parameters)
+        assert (arguments["bf16"], arguments["fp16"], arguments["use_cpu"]) == (bf16, not bf16, False)
+        assert arguments["gradient_checkpointing"] is True and OptimizerNames(arguments["optim"]) == "adamw_8bit"
 
 
 def test_answering_counts_the_weights_and_the_cache_that_transformers_makes():
