@@ -211,3 +211,11 @@ def test_data_in_another_format_or_missing_is_one_sentence(tmp_path):
 def test_an_unknown_precision_is_one_sentence(chat):
     with pytest.raises(LorakitError, match="precision: expected bf16 or fp16"):
         export_axolotl(Recipe(), "m", chat, precision="fp8")
+
+
+def test_a_missing_model_or_template_name_is_one_sentence(chat):
+    for model in ("", None, 3):
+        with pytest.raises(LorakitError, match="export, model: expected a name"):
+            export_axolotl(Recipe(), model, chat)
+    with pytest.raises(LorakitError, match="export, template"):
+        export_llamafactory(Recipe(), "m", chat, template=" ")

@@ -15,7 +15,7 @@ __all__ = ["ENGINE_VERSIONS", "EngineExport", "export_axolotl", "export_llamafac
 #: The releases whose published schemas the keys were checked against.
 ENGINE_VERSIONS = {"axolotl": "0.19.0", "llamafactory": "0.9.5"}
 
-_NAME = "lorakit"  # the data set's name in LLaMA-Factory's dataset_info.json
+_DATASET = "lorakit"  # the data set's name in LLaMA-Factory's dataset_info.json
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def export_axolotl(recipe: Recipe, model: str, data, *, output_dir="outputs", pr
     if recipe.attn_implementation is not None:
         told["attn_implementation"] = {"attn_implementation": recipe.attn_implementation}
     base = {
-        "base_model": str(model), "adapter": "qlora", "load_in_4bit": True, "chat_template": "tokenizer_default",
+        "base_model": _name("model", model), "adapter": "qlora", "load_in_4bit": True, "chat_template": "tokenizer_default",
         "datasets": [{
             "path": path, "ds_type": "json", "type": "chat_template", "field_messages": key,
             "roles_to_train": ["assistant"], "train_on_eos": "turn",
@@ -155,12 +155,12 @@ def export_llamafactory(
     if recipe.attn_implementation in attention:
         told["attn_implementation"] = {"flash_attn": attention[recipe.attn_implementation]}
     base = {
-        "model_name_or_path": str(model), "stage": "sft", "do_train": True, "finetuning_type": "lora",
+        "model_name_or_path": _name("model", model), "stage": "sft", "do_train": True, "finetuning_type": "lora",
         "quantization_method": "bnb", "quantization_bit": 4, "quantization_type": "nf4", "double_quantization": True,
-        "dataset_dir": ".", "dataset": _NAME, "mask_history": True, "train_on_prompt": False, "packing": False,
+        "dataset_dir": ".", "dataset": _DATASET, "mask_history": True, "train_on_prompt": False, "packing": False,
         "output_dir": str(output_dir), "report_to": "none", **_precision(precision),
     }  # fmt: skip
-    base |= {"template": template} if template is not None else {}
+    base |= {"template": _name("template", template)} if template is not None else {}
     notes = (
         *_notes(recipe, "cutoff_len"),
         "cutting: LLaMA-Factory shares cutoff_len out between prompt and answer, the course cuts the end off.",
@@ -168,7 +168,7 @@ def export_llamafactory(
     )
     turns = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     info = {"file_name": path, "formatting": "sharegpt", "columns": {"messages": key}, "tags": turns | {"system_tag": "system"}}
-    return _export("llamafactory", recipe, base, told, notes, {_NAME: info})
+    return _export("llamafactory", recipe, base, told, notes, {_DATASET: info})
 
 
 def write_export(export: EngineExport, folder) -> Path:
@@ -207,6 +207,12 @@ def _precision(name) -> dict:
         raise LorakitError("precision", got=repr(name), expected="bf16 or fp16",
                            do=did_you_mean(name, ("bf16", "fp16"), "Cards older than Ampere need fp16."))  # fmt: skip
     return {"bf16": name == "bf16", "fp16": name == "fp16"}
+
+
+def _name(what, value) -> str:
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise LorakitError(f"export, {what}", got=repr(value), expected="a name", do="Pass it as a text.")
+    return str(value)
 
 
 def _checked_data(path) -> tuple[str, str]:
