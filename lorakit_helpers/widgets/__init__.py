@@ -9,6 +9,7 @@ from .memory_panel import MemoryPanel
 from .quantization_panel import QuantizationPanel
 from .rank_panel import RankPanel
 from .reading_panel import ReadingPanel
+from .scale_panel import ScalePanel
 from .swap_panel import SwapPanel
 from .ticket_panel import TicketPanel
 from .training_panel import TrainingPanel
@@ -16,5 +17,5 @@ from .upload_panel import UploadPanel
 
 __all__ = [
     "CasePanel", "DecisionPanel", "LabPanel", "LengthPanel", "LoRAPanel", "MemoryPanel", "QuantizationPanel", "RankPanel",
-    "ReadingPanel", "SwapPanel", "TicketPanel", "TrainingPanel", "UploadPanel",
+    "ReadingPanel", "ScalePanel", "SwapPanel", "TicketPanel", "TrainingPanel", "UploadPanel",
 ]  # fmt: skip
