@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from lorakit_helpers.memory import ModelShape, estimate
 from lorakit_helpers.recipes import Recipe
 from lorakit_helpers.scale import Job, read_job, write_job
 from lorakit_helpers.scale import hub as hub_module
-from lorakit_helpers.scale.command import EXIT_TOO_LARGE
+from lorakit_helpers.scale.command import EXIT_TOO_LARGE, _Events
 from lorakit_helpers.scale.hub import check_hub, find_base
 from lorakit_helpers.scale.plan import _masked, memory_setup, plan_job
 
@@ -176,6 +178,33 @@ def test_a_folder_that_is_no_adapter_is_never_replaced(job, tmp_path, capsys):
     (tmp_path / "adapter" / "thesis.txt").write_text("mine")
     assert cli.main(given(job, tmp_path)) == 1
     assert "something else" in problem(capsys) and (tmp_path / "adapter" / "thesis.txt").read_text() == "mine"
+
+
+def test_an_output_below_a_file_and_an_engine_that_is_not_installed_are_told_before_training(job, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LorakitError, match="cannot be written"):
+        plan_job(job.but(output=str(tmp_path / "file" / "adapter")))
+    monkeypatch.setattr("lorakit_helpers.scale.plan.find_spec", lambda name: None)
+    with pytest.raises(LorakitError, match="engine: plain"):
+        plan_job(job.but(engine="unsloth"))
+
+
+def test_a_model_whose_tokenizer_is_broken_is_one_sentence(job, tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "broken")
+    (tmp_path / "broken" / "tokenizer.json").write_text("{")
+    with pytest.raises(LorakitError, match="AutoTokenizer") as caught:
+        plan_job(job.but(base=str(tmp_path / "broken")))
+    assert "\n" not in str(caught.value)
+
+
+def test_json_lines_hold_no_nan_and_outlive_their_reader():
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as out, redirect_stdout(out), _Events(None) as tell:
+        tell("step", loss=float("nan"))
+        assert json.loads(os.read(read, 1000))["loss"] is None
+        os.close(read)
+        tell("step", loss=1.0)
+        tell("step", loss=2.0)
 
 
 def test_a_script_is_written_instead_of_training(job, tmp_path, capsys):

@@ -6,6 +6,8 @@ Exit codes: 0 done, 1 a problem said in one sentence, 2 wrong usage, 3 it would 
 
 import gc
 import json
+import math
+import os
 import signal
 import sys
 import time
@@ -171,7 +173,6 @@ class _Events:
 
     def __init__(self, path):
         self.path = path
-        self.start = time.time()
 
     def __enter__(self):
         self.out = sys.stdout
@@ -190,8 +191,12 @@ class _Events:
             self.out.close()
 
     def __call__(self, event: str, **facts) -> None:
-        line = {"event": event, "time": round(time.time(), 3)} | facts
-        print(json.dumps(line, ensure_ascii=False, default=str), file=self.out, flush=True)
+        known = {name: None if isinstance(fact, float) and not math.isfinite(fact) else fact for name, fact in facts.items()}
+        line = {"event": event, "time": round(time.time(), 3)} | known
+        try:
+            print(json.dumps(line, ensure_ascii=False, default=str), file=self.out, flush=True)
+        except BrokenPipeError:  # the reader has left; the training goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
 
 
 class _Interruption:

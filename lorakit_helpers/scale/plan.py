@@ -1,7 +1,9 @@
 """What a job would do, found out before anything is trained: rows linted, mask checked, memory estimated."""
 
 import math
+import os
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import LorakitError
@@ -12,7 +14,7 @@ from .hub import find_base
 from .job import Job
 from .jobdata import job_rows
 
-__all__ = ["JobPlan", "TooLargeError", "check_device", "check_output", "memory_setup", "plan_job"]
+__all__ = ["JobPlan", "TooLargeError", "check_device", "check_engine", "check_output", "memory_setup", "plan_job"]
 
 
 class TooLargeError(LorakitError):
@@ -75,12 +77,11 @@ def plan_job(job: Job, *, log=print) -> JobPlan:
             had, or a mask that trains nothing.
     """
     check_device(job)
+    check_engine(job.engine)
     check_output(job.output)
     rows, validation = job_rows(job)
     base = find_base(job, log=log)
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = _loaded("AutoTokenizer", base)
     warnings = [*_linted(job, rows, validation, tokenizer), *_template_warnings(rows[0], tokenizer, job.recipe.max_length)]
     tokens, trained, longest = _masked(rows, tokenizer, job.recipe.max_length)
     hardware = detect()
@@ -101,9 +102,24 @@ def check_device(job: Job) -> None:
         )  # fmt: skip
 
 
+def check_engine(engine: str) -> None:
+    """Refuse Unsloth where it is not installed."""
+    if engine == "unsloth" and find_spec("unsloth") is None:
+        raise LorakitError(
+            "engine unsloth", got="no such library here", expected="an installed one",
+            do="Write `engine: plain` in the job file, or install it with `make course` (on a GPU `pip install .[gpu]`).",
+        )  # fmt: skip
+
+
 def check_output(output) -> None:
-    """Refuse to replace a folder that is no adapter: the finished one is put in its place whole."""
+    """Refuse to replace a folder that is no adapter (the finished one takes its place whole), or one that cannot be written."""
     folder = Path(output)
+    near = next(place for place in folder.absolute().parents if place.exists())
+    if not near.is_dir() or not os.access(near, os.W_OK):
+        raise LorakitError(
+            f"output {output}", got=f"{near}, which cannot be written", expected="a place with permission to write",
+            do="Choose another `output:`. Nothing was trained.",
+        )  # fmt: skip
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "adapter_config.json").is_file()):
         raise LorakitError(
             f"output {output}", got="a file" if folder.is_file() else "a folder that holds something else",
@@ -203,7 +219,18 @@ def _fitting(job: Job, base: str, hardware: Hardware, longest: int) -> MemoryEst
 
 def _shape(base: str) -> ModelShape:
     if (Path(base) / "config.json").is_file():
-        from transformers import AutoConfig
-
-        return ModelShape.from_config(AutoConfig.from_pretrained(base))
+        return ModelShape.from_config(_loaded("AutoConfig", base))
     return find_model(base).shape
+
+
+def _loaded(kind: str, base: str):
+    """A tokenizer or configuration by transformers' own class; what it raises, in one sentence."""
+    import transformers
+
+    try:
+        return getattr(transformers, kind).from_pretrained(base)
+    except Exception as error:  # transformers raises many kinds, and long ones
+        raise LorakitError(
+            f"base model {base}", got=f"{type(error).__name__}: {' '.join(str(error).split())[:120]}",
+            expected=f"what {kind}.from_pretrained can read", do="Fetch the model again, or check the folder.",
+        ) from error  # fmt: skip
