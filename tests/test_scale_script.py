@@ -271,3 +271,13 @@ def test_two_processes_train_the_base_model_as_one_does_within_1_percent_at_each
     found = compare_runs(*runs)
     assert found.steps == (1, 2, 3, 4) and found.largest < 0.01
     assert found.one[-1] < found.one[0]
+
+
+@pytest.mark.training
+def test_a_script_whose_rows_would_lose_their_answers_end_says_so_and_trains_nothing(exported):
+    folder = exported(1, rows=4, max_length=60)
+    done = subprocess.run(
+        [sys.executable, str(folder / "train.py")], capture_output=True, text=True, env=environment(), timeout=120
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert "4 of 4 rows lose their answer's end to max_length" in done.stderr and not (folder / "adapter").exists()

@@ -156,9 +156,11 @@ def build_trainer(model, tokenizer):
         model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
         args=SFTConfig(output_dir=str(checkpoints()), ddp_find_unused_parameters=False, **TRAINING),
     )  # fmt: skip
-    left = len(trainer.train_dataset)
-    if left < len(rows):
-        sys.exit(f"train.py: {len(rows) - left} of {len(rows)} rows lost their answer to max_length; raise it in TRAINING.")
+    whole = sum(tokenizer.eos_token_id in labels for labels in trainer.train_dataset["labels"])  # trl drops rows without any
+    if whole < len(rows):
+        sys.exit(
+            f"train.py: {len(rows) - whole} of {len(rows)} rows lose their answer's end to max_length: raise it in TRAINING."
+        )
     trainer.train_dataset = concatenate_datasets([trainer.train_dataset, without_labels(trainer.train_dataset)])
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(JsonLines())
@@ -167,7 +169,8 @@ def build_trainer(model, tokenizer):
 
 def without_labels(rows):
     """The first row's first tokens, with none of them trained."""
-    return rows.select([0]).map(lambda row: {"input_ids": row["input_ids"][:8], "labels": [-100] * 8}, features=rows.features)
+    start = rows[0]["input_ids"][:8]
+    return rows.select([0]).map(lambda row: {"input_ids": start, "labels": [-100] * len(start)}, features=rows.features)
 
 
 def checkpoints():
