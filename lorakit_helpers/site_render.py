@@ -74,13 +74,13 @@ class _Renderer(IPythonRenderer):
     """nbconvert's Markdown with formulas as MathML."""
 
     def inline_math(self, body):
-        return formula(body)
+        return f'<span class="formula">{formula(body)}</span>'
 
     def block_math(self, body):
-        return formula(body, "block")
+        return f'<span class="formula">{formula(body, "block")}</span>'
 
     def latex_environment(self, name, body):
-        return formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
 
 
 class _Exporter(HTMLExporter):
