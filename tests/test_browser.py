@@ -152,6 +152,29 @@ echo = Echo()
 echo
 """
 CASES.append(Case("echo.ipynb", "echo", "def wanted(c): return str(c['slider'])"))
+SCALE_CELL = """
+from lorakit_helpers.widgets import ScalePanel
+panel = ScalePanel()
+panel
+"""
+CASES.append(
+    Case(
+        "scale_panel.ipynb",
+        "panel",
+        """
+from lorakit_helpers.memory import GPUS
+from lorakit_helpers.plots.sharding import describe_sharding
+from lorakit_helpers.widgets.scale_panel import all_strategies
+def wanted(c):
+    own = {name: c[name] for name in ("method", "micro_batch", "seq_len", "cpu_offload")}
+    found = all_strategies(c["model"], c["gpus"], **own)
+    count = f"{c['gpus']} × {c['gpu']}" if c["gpus"] > 1 else c["gpu"]
+    said = f"{c['model']}, {c['method']}, on {count}: {describe_sharding(found, GPUS[c['gpu']].memory_gib)}"
+    waiting = max(memory.cpu_gib for memory in found.values())
+    return said + (f" Up to {waiting:.1f} GiB wait in the computer's memory." if waiting else "")
+""",
+    )
+)
 
 TRAINING_CELL = """
 from lorakit_helpers.widgets import TrainingPanel
@@ -182,6 +205,7 @@ MADE = {
     "upload_panel.ipynb": (START, UPLOAD_CELL),
     "swap_panel.ipynb": (START, SWAP_CELL),
     "echo.ipynb": (START, ECHO),
+    "scale_panel.ipynb": (START, SCALE_CELL),
 }
 
 READY = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -213,6 +237,14 @@ def notebook_of(*sources):
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec})
 
 
+def up_to_its_last_panel(path) -> None:
+    """Cut off a copied notebook's cells below its panels: the tests of the notebooks run them, these do not look at them."""
+    notebook = nbformat.read(path, as_version=4)
+    last = max(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and "Panel(" in cell.source)
+    notebook.cells = notebook.cells[: last + 1]
+    nbformat.write(notebook, path)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -223,6 +255,8 @@ def free_port() -> int:
 def jupyterlab(folder, theme="JupyterLab Light"):
     """A JupyterLab on copies of the notebooks (autosave would rewrite the originals); yields its address."""
     shutil.copytree(ROOT / "notebooks", folder / "root")
+    for path in {case.notebook for case in CASES if (ROOT / "notebooks" / case.notebook).is_file()}:
+        up_to_its_last_panel(folder / "root" / path)
     for name, sources in MADE.items():
         nbformat.write(notebook_of(*sources), folder / "root" / name)
     for place, values in (

@@ -28,6 +28,7 @@ MAKE = {
     "QuantizationPanel": "panel = QuantizationPanel(np.random.default_rng(0).normal(size=(64, 64)))",
     "RankPanel": "panel = RankPanel({'large': np.eye(30), 'small': np.eye(4, 9)})",
     "ReadingPanel": "import test_reading_panel as t; panel = ReadingPanel(t.some_pairs(t.load_split('test')))",
+    "ScalePanel": "panel = ScalePanel()",
     "SwapPanel": "import test_swap_panel; panel = test_swap_panel.panel()[0]; panel.run()",
     "TicketPanel": "ticket_panel.generate = lambda *_, **__: ['{}']; panel = TicketPanel(None, None, 'My lamp'); panel.run()",
     "TrainingPanel": "panel = TrainingPanel(seconds_between_redraws=0); panel.controls = {}\n"
