@@ -1,0 +1,70 @@
+"""What the notebooks' set-up cell runs on Colab: install what its image lacks, then make the course importable.
+
+Only the standard library and ``packaging`` (which Colab has) are used: lorakit_helpers cannot be imported yet.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def lacking(needed: dict) -> list[str]:
+    """The pins to install: what is missing, and what is there in a version that one of those to install refuses.
+
+    Args:
+        needed: content of ``requirements/colab.json``: ``own``, the names the course imports, and ``packages`` with the
+            pin of each and what it asks for.
+    """
+    chosen, queue = {}, [Requirement(name) for name in needed["own"]]
+    while queue:
+        wanted = queue.pop()
+        if wanted.name not in chosen and not _fits(wanted):
+            chosen[wanted.name] = needed["packages"][wanted.name]["pin"]
+            queue += map(Requirement, needed["packages"][wanted.name]["asks"])
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def _fits(wanted: Requirement) -> bool:
+    try:
+        return wanted.specifier.contains(version(wanted.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
+
+
+def install(pins: list[str]) -> None:
+    """Install with ``--no-deps``, so that Colab's torch and ipywidgets stay as they are.
+
+    Raises:
+        RuntimeError: when pip fails, with its last words.
+    """
+    print(f"lorakit: installing {len(pins)} packages that Colab lacks", flush=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *pins]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"lorakit: pip could not install what Colab lacks. {done.stderr.strip()[-800:]}")
+    importlib.invalidate_caches()
+
+
+def enter(root: Path) -> None:
+    """Find lorakit_helpers from this kernel and from the programs it starts, and work in ``notebooks/`` as JupyterLab does."""
+    others = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != str(root)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *others])
+    sys.path[:] = [str(root), *(part for part in sys.path if part != str(root))]
+    os.chdir(root / "notebooks")
+
+
+def setup(root: Path = ROOT) -> list[str]:
+    """Do all of it; a second call finds nothing to do. Returns the pins that were installed."""
+    pins = lacking(json.loads((root / "requirements" / "colab.json").read_text(encoding="utf-8")))
+    if pins:
+        install(pins)
+    enter(root)
+    return pins
