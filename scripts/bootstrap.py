@@ -42,9 +42,10 @@ def gguf():
     converter = [name for name in names if name.startswith("convert")]
     run([*pip, "--upgrade", "--target", folder, *converter], "could not install the GGUF converter")
     others = [name for name in names if name not in converter]
-    # Text models only: the multimodal library is a third of the compile time and is not used.
-    os.environ["CMAKE_ARGS"] = (os.environ.get("CMAKE_ARGS", "") + " -DLLAVA_BUILD=OFF").strip()
-    run([*pip, *others], "could not install llama.cpp (Debian: install g++ and cmake)")
+    # Without the multimodal library, a third of the compile time. For AVX2 rather than for this very processor: with AMX
+    # instructions this llama.cpp dies of an illegal instruction. No cached wheel, which may have been built otherwise.
+    os.environ["CMAKE_ARGS"] = (os.environ.get("CMAKE_ARGS", "") + " -DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF").strip()
+    run([*pip, "--no-cache-dir", *others], "could not install llama.cpp (Debian: install g++ and cmake)")
     with open(stamp_file + ".new", "w") as file:
         file.write(want)
     os.replace(stamp_file + ".new", stamp_file)
