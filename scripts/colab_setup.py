@@ -8,35 +8,54 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def lacking(needed: dict) -> list[str]:
-    """The pins to install: what is missing, and what is there in a version that one of those to install refuses.
+    """The pins to install: what is missing, what those to install refuse in its version, and what would refuse one of them.
 
     Args:
         needed: content of ``requirements/colab.json``: ``own``, the names the course imports, and ``packages`` with the
             pin of each and what it asks for.
     """
     chosen, queue = {}, [Requirement(name) for name in needed["own"]]
+    pins = {name: Requirement(needed["packages"][name]["pin"]) for name in needed["own"]}
     while queue:
         wanted = queue.pop()
-        if wanted.name not in chosen and not _fits(wanted):
-            chosen[wanted.name] = needed["packages"][wanted.name]["pin"]
-            queue += map(Requirement, needed["packages"][wanted.name]["asks"])
+        name = canonicalize_name(wanted.name)
+        if name not in chosen and not _fits(wanted, {}):
+            chosen[name] = needed["packages"][name]["pin"]
+            queue += map(Requirement, needed["packages"][name]["asks"])
+        if not queue:
+            refusing = [name for name in needed["own"] if name not in chosen and not _content(name, chosen)]
+            queue = [pins[name] for name in refusing if not _fits(pins[name], {})]
     return [chosen[name] for name in sorted(chosen)]
 
 
-def _fits(wanted: Requirement) -> bool:
+def _fits(wanted: Requirement, chosen: dict) -> bool:
+    """Whether the version that will be there, chosen or installed already, is one of those wanted."""
+    name = canonicalize_name(wanted.name)
     try:
-        return wanted.specifier.contains(version(wanted.name), prereleases=True)
+        there = chosen[name].partition("==")[2] if name in chosen else version(name)
     except PackageNotFoundError:
         return False
+    return wanted.specifier.contains(there, prereleases=True)
+
+
+def _content(name: str, chosen: dict) -> bool:
+    """Whether the installed package accepts the versions that will be there; what Colab leaves out is not asked about."""
+    try:
+        asks = map(Requirement, requires(name) or [])
+    except PackageNotFoundError:
+        return True
+    asks = [ask for ask in asks if ask.marker is None or ask.marker.evaluate({"extra": ""})]
+    return all(_fits(ask, chosen) or not _fits(Requirement(ask.name), chosen) for ask in asks)
 
 
 def install(pins: list[str]) -> None:

@@ -151,16 +151,29 @@ def test_elsewhere_the_cell_does_nothing(content):
     assert (done.stdout, done.stderr) == (bare.stdout, "") and not asked(content)
 
 
-def test_on_colabs_image_what_is_chosen_satisfies_every_package_chosen(monkeypatch):
+def chosen_on(monkeypatch, image, asks=None):
+    """``{name: version}`` that set-up chooses where ``image`` is installed and asks for ``asks``."""
     setup = runpy.run_path(str(ROOT / "scripts" / "colab_setup.py"))
 
     def version(name):
-        if canonicalize_name(name) not in IMAGE:
+        if canonicalize_name(name) not in image:
             raise setup["PackageNotFoundError"](name)
-        return IMAGE[canonicalize_name(name)]
+        return image[canonicalize_name(name)]
 
-    monkeypatch.setitem(setup["_fits"].__globals__, "version", version)
-    chosen = {canonicalize_name(pin.split("==")[0]): pin.split("==")[1] for pin in setup["lacking"](NEEDED)}
+    monkeypatch.setitem(setup["lacking"].__globals__, "version", version)
+    monkeypatch.setitem(setup["lacking"].__globals__, "requires", lambda name: (asks or {}).get(name, []))
+    return {canonicalize_name(pin.split("==")[0]): pin.split("==")[1] for pin in setup["lacking"](NEEDED)}
+
+
+@pytest.mark.parametrize(("tokenizers", "replaced"), [("0.23.3", True), ("0.22.2", False)])
+def test_a_library_that_refuses_what_is_there_goes_to_its_own_pin(monkeypatch, tokenizers, replaced):
+    asks = {"transformers": ["tokenizers<=0.23.0,>=0.22.0", "torch>=2.4; extra == 'torch'", "not_on_colab>=1"]}
+    chosen = chosen_on(monkeypatch, IMAGE | {"tokenizers": tokenizers}, asks)
+    assert ("transformers" in chosen) == replaced and "not-on-colab" not in chosen and "torch" not in chosen
+
+
+def test_on_colabs_image_what_is_chosen_satisfies_every_package_chosen(monkeypatch):
+    chosen = chosen_on(monkeypatch, IMAGE)
     assert {"bitsandbytes", "trl", "papermill", "unsloth", "unsloth-zoo", "bm25s", "datasets", "pyarrow"} <= set(chosen)
     assert not {"torch", "ipywidgets", "numpy", "transformers", "peft", "accelerate", "pydantic-core"} & set(chosen)
     after = IMAGE | chosen
