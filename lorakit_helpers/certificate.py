@@ -90,7 +90,7 @@ def certificate_page(progress: Progress, evidence: Evidence, *, name: str = "", 
         _before_after(evidence), "<h2>Claims checked</h2>", _claims(evidence), "<h2>Exercises</h2>", _exercises(progress),
         "<h2>Not readable</h2>" + "".join(f"<p>{escape(note)}</p>" for note in notes) if notes else "",
     ]  # fmt: skip
-    return html_page(title, f"<main>{''.join(parts)}</main>")
+    return html_page(title, "".join(parts))
 
 
 def _exercises(progress: Progress) -> str:

@@ -174,7 +174,7 @@ def claims_table(folder: Path | None = None) -> str:
 
     judged = {found.claim: found for found in read_claims(folder)}
     stems = {lesson.stem[:2]: lesson.stem for lesson in LESSONS}
-    lines = ["| | the guide says | verdict | computed here | caveat | lesson |", "|---|---|---|---|---|---|"]
+    lines = ["| claim | the guide says | verdict | computed here | caveat | lesson |", "|---|---|---|---|---|---|"]
     for one in CLAIMS:
         found = judged.get(one)
         cells = (f"*{found.verdict}*", found.figure, found.caveat) if found else ("not yet", f"run notebook {one.lesson}", "")

@@ -50,10 +50,10 @@ def html_page(title: str, body: str) -> str:
 
     Args:
         title: plain text; it is escaped.
-        body: HTML, escaped already.
+        body: HTML, escaped already; it becomes the page's ``main``, where screen readers jump to.
     """
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
     )
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body><main>{body}</main></body></html>'

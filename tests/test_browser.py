@@ -252,12 +252,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def jupyterlab(folder, theme="JupyterLab Light"):
-    """A JupyterLab on copies of the notebooks (autosave would rewrite the originals); yields its address."""
+def jupyterlab(folder, theme="JupyterLab Light", made=MADE):
+    """A JupyterLab on copies of the notebooks (autosave would rewrite the originals) and ``made``; yields its address."""
     shutil.copytree(ROOT / "notebooks", folder / "root")
     for path in {case.notebook for case in CASES if (ROOT / "notebooks" / case.notebook).is_file()}:
         up_to_its_last_panel(folder / "root" / path)
-    for name, sources in MADE.items():
+    for name, sources in made.items():
         nbformat.write(notebook_of(*sources), folder / "root" / name)
     for place, values in (
         ("apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}),

@@ -1,6 +1,7 @@
 """What every panel has in common: controls that redraw, a live sentence, a picture, Reset, and problems as sentences."""
 
 import ipywidgets as w
+from traitlets import Unicode
 
 from ._status import status
 
@@ -17,9 +18,19 @@ def columns(*parts) -> w.HBox:
     return w.HBox([w.VBox(list(part)) for part in parts], layout=w.Layout(flex_flow="row wrap"))
 
 
-def new_image() -> w.Image:
-    """An empty picture, never wider than its cell."""
-    return w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
+class _NamedImage(w.Image):
+    """A picture with a name for screen readers: ipywidgets writes no ``alt``, but version 8 takes ``tooltip`` for a ``title``.
+
+    Its page-side code reads a ``description`` before it does so and fails where there is none. Version 7 ignores both.
+    """
+
+    description = Unicode("").tag(sync=True)
+    tooltip = Unicode("A picture of what the sentence beside it says").tag(sync=True)
+
+
+def new_image(width: str = "100%") -> w.Image:
+    """An empty picture, never wider than ``width`` of its cell."""
+    return _NamedImage(format="png", layout=w.Layout(max_width=width, align_self="flex-start"))
 
 
 class Panel:

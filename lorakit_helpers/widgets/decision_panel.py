@@ -76,6 +76,7 @@ def _table(advice) -> str:
     cells = [(f.rule, RULES[f.rule], f.figure, ", ".join(f.out) or "–") for f in advice.findings]
     rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
     head = "".join(
-        f'<th scope="col" style="text-align:left">{name}</th>' for name in ("", "rule", "measured here", "rules out")
+        f'<th scope="col" style="text-align:left">{name}</th>'
+        for name in ("rule", "what it says", "measured here", "rules out")
     )
     return f'<table style="border-spacing:.8em .2em;line-height:1.3"><tr>{head}</tr>{rows}</table>'

@@ -8,7 +8,7 @@ from ..lowrank.adapter import TARGETS
 from ..memory import find_model
 from ..plots.figures import png_bytes
 from ..plots.lowrank import describe_adapter, move_adapter, plot_adapter, plot_toy
-from ._panel import Panel, columns, labelled
+from ._panel import Panel, columns, labelled, new_image
 from ._picture import Picture
 from ._status import status
 
@@ -51,7 +51,7 @@ class LoRAPanel(Panel):
             "reset": w.Button(description="Reset"),
         }  # fmt: skip
         self.toy = w.HTML()
-        self.image, self.toy_image = (w.Image(format="png", layout=w.Layout(max_width="50%")) for _ in range(2))
+        self.image, self.toy_image = (new_image("49%") for _ in range(2))
         *knobs, train, reset = controls.values()
         figures = (Figure(figsize=(4.4, 2.9), dpi=110) for _ in range(2))
         self._axes = tuple(f.add_axes((left, 0.17, 0.95 - left, 0.76)) for f, left in zip(figures, (0.25, 0.14), strict=False))

@@ -47,8 +47,8 @@ def ladder_html(found: Plan) -> str:
     for rung in found.changes:
         texts = (rung.action, f"{rung.estimate.needed_gib:.2f}", "fits" if rung.fits else "too large", rung.cost)
         rows += "<tr>" + "".join(f'<td style="{look}">{html.escape(text)}</td>' for text in texts) + "</tr>"
-    titles = ("change, on top of those above", "needs (GiB)", "", "what it costs")
-    head = "".join(f'<th style="{look}">{text}</th>' for text in titles)
+    titles = ("change, on top of those above", "needs (GiB)", "verdict", "what it costs")
+    head = "".join(f'<th scope="col" style="{look}">{text}</th>' for text in titles)
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
