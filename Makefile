@@ -28,6 +28,7 @@ model: setup
 	@$(BIN)/lorakit model
 
 lint: setup  ## mend what ruff and nbstripout can mend
+	$(BIN)/python scripts/colab.py
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 	$(BIN)/nbstripout $(STRIP) notebooks/*.ipynb
 
