@@ -327,6 +327,15 @@ WRONG = [
     ("11.5", lambda right, labels: np.mean(right), "subtract"),
     ("11.5", lambda right, labels: np.mean(right) - 1 / len(np.unique(labels)), "Chance"),
     ("11.5", lambda right, labels: np.mean(right) - np.mean(np.array(labels) == labels[-1]), "first row"),
+    ("12.1", lambda n, t, share, gpus: float(n / np.prod([t, 1e12, share, gpus])), "Those are seconds"),
+    ("12.1", lambda n, t, share, gpus: n / (t * 1e12 / share * gpus) / 3600, "divide by the share"),
+    ("12.1", lambda n, t, share, gpus: n / (t * 1e12 * share / gpus * 3600), "divide by their number"),
+    ("12.2", lambda shared, whole, gpus: float(np.sum([shared, whole]) / gpus), "not shared out"),
+    ("12.2", lambda shared, whole, gpus: float(np.sum([shared, whole])), "split between"),
+    ("12.2", lambda shared, whole, gpus: shared + float(np.sum([whole] * gpus)), "all GPUs together"),
+    ("12.3", lambda n, gpus, each: n // each if n % each == 0 else None, "divide by their number, too"),
+    ("12.3", lambda n, gpus, each: max(round(n / gpus / each), 1), "come out even"),
+    ("12.3", lambda n, gpus, each: None if n % gpus else max(n // gpus // each, 1), "Too large a step"),
 ]
 ID = [f"{identifier} {word}" for identifier, _, word in WRONG]
 
