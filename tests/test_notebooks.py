@@ -1,5 +1,6 @@
 """The notebooks: stripped and well-formed as committed, and running on the smoke profile, strictly and repeatably."""
 
+import json
 import os
 import re
 import subprocess
@@ -182,6 +183,20 @@ def test_the_smoke_adapter_of_notebook_07_loads_with_plain_peft(learned):
     model = AutoModelForCausalLM.from_pretrained(base_model(log=lambda line: None).path)
     adapter = PeftModel.from_pretrained(model, ROOT / "outputs" / "smoke" / "adapters" / "tickets")
     assert any("lora_B" in name and p.abs().sum() > 0 for name, p in adapter.named_parameters())
+
+
+@pytest.mark.notebook
+def test_notebook_10s_ladder_condemns_the_merge_into_four_bits_and_neither_the_16_bit_merge_nor_a_gguf(learned):
+    """On the smoke adapter: a rung that rambles, loses its template or says other things is named by the rules."""
+    found = json.loads((ROOT / "outputs" / "smoke" / "ladder.json").read_text(encoding="utf-8"))
+    kl = {rung["name"]: rung["kl"]["value"] for rung in found["rungs"]}
+    faults = {tuple(fault) for fault in found["findings"]}
+    assert {("merged into NF4", "rambles"), ("merged into NF4", "likeness")} <= faults
+    sound = {name for name in kl if name.startswith("GGUF")} | {"merged, 16 bit"}
+    assert not sound & {rung for rung, _ in faults}
+    assert kl["merged, 16 bit"] < kl["merged, then NF4"] < kl["merged into NF4"]
+    if len(sound) > 1:  # where llama.cpp's parts are installed
+        assert kl["GGUF f16"] < kl["GGUF Q4_K_M"] < kl["merged, then NF4"] and kl["GGUF Q8_0"] < kl["GGUF Q4_K_M"]
 
 
 def test_filling_refuses_ids_that_do_not_match():
