@@ -28,6 +28,7 @@ def main(argv=None) -> int:
     run.add_argument("--build", default="build", help="folder for the results (default build)")
     run.add_argument("--strict", action="store_true", help="fill in the solutions; a wrong exercise stops the run")
     run.add_argument("--force", action="store_true", help="run even what is up to date")
+    run.add_argument("--twice", action="store_true", help="run all cells a second time in the same kernel, as a check")
     run.set_defaults(call=_run)
     memory = jobs.add_parser("estimate", help="how much memory fine-tuning a model needs, and whether a card has it")
     command.add_arguments(memory)
@@ -107,13 +108,14 @@ def _run(options) -> int:
 
     choice = current_profile(options.profile)
     notebooks = running_order(find_notebooks(options.notebooks))
+    build = Path(options.build).resolve()
     print(f"{choice}\n{len(notebooks)} notebook{'s' if len(notebooks) != 1 else ''}, results in {options.build}/")
     base_model(choice.profile)
     for i, path in enumerate(notebooks, 1):
         print(f"[{i}/{len(notebooks)}] {path.stem}", flush=True)
-        run = run_notebook(path, choice.profile.name, Path(options.build).resolve(), strict=options.strict, force=options.force)
+        run = run_notebook(path, choice.profile.name, build, strict=options.strict, force=options.force, twice=options.twice)
         print(f"    {f'{run.seconds:.0f} s' if run.fresh else 'up to date'}: {run.page}", flush=True)
-    if not options.notebooks:
+    if not options.notebooks and not options.twice:
         _site(options)
     return 0
 

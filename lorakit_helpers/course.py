@@ -1,5 +1,6 @@
 """Run the course's notebooks top to bottom and leave executed copies and readable HTML in ``build/``."""
 
+import copy
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 from .errors import LorakitError
 from .files import atomic_write_text, fingerprint, project_root, sha256_of
 
-__all__ = ["NotebookRun", "fill_solutions", "find_notebooks", "run_notebook", "stale", "widget_errors"]
+__all__ = ["NotebookRun", "fill_solutions", "find_notebooks", "run_again", "run_notebook", "stale", "widget_errors"]
 
 #: Inputs every notebook depends on; a change in any of them makes its executed copy stale. The glossary is none of them.
 _INPUTS = ("lorakit_helpers/**/*.py", "data/*/**/*.json*", "requirements/*.lock", "notebooks/solutions/*.py")
@@ -72,6 +73,23 @@ def fill_solutions(notebook, solutions: str):
     return notebook
 
 
+def run_again(notebook):
+    """Append every cell once more, for a second Run All in the same kernel (the setting of ``parameters`` stays).
+
+    Example:
+        >>> import nbformat
+        >>> cells = [nbformat.v4.new_code_cell("PROFILE = 1"), nbformat.v4.new_code_cell("print(PROFILE)")]
+        >>> cells[0].metadata["tags"] = ["parameters"]
+        >>> [cell.source for cell in run_again(nbformat.v4.new_notebook(cells=cells)).cells]
+        ['PROFILE = 1', 'print(PROFILE)', 'print(PROFILE)']
+    """
+    again = [copy.deepcopy(c) for c in notebook.cells if "parameters" not in c.metadata.get("tags", [])]
+    for i, cell in enumerate(again):
+        cell["id"] = f"again-{i}"
+    notebook.cells = [*notebook.cells, *again]
+    return notebook
+
+
 def _input_key(path: Path, profile: str, strict: bool, root: Path) -> str:
     files = [path, *(p for pattern in _INPUTS for p in sorted(root.glob(pattern)))]
     return fingerprint([profile, strict, [(str(p.relative_to(root)), sha256_of(p)) for p in files]])
@@ -89,7 +107,9 @@ def stale(path: Path, profile: str, build: Path, *, strict: bool = False, root: 
     return key != _input_key(path, profile, strict, root) or not all(p.is_file() for p in outputs)
 
 
-def run_notebook(path: Path, profile: str, build: Path, *, strict: bool = False, force: bool = False, root=None) -> NotebookRun:
+def run_notebook(
+    path: Path, profile: str, build: Path, *, strict: bool = False, force: bool = False, twice: bool = False, root=None
+) -> NotebookRun:
     """Execute one notebook with papermill unless its copy is up to date, then write HTML.
 
     Args:
@@ -98,6 +118,7 @@ def run_notebook(path: Path, profile: str, build: Path, *, strict: bool = False,
         build: folder for ``notebooks/``, ``html/`` and ``stamps/``.
         strict: fill in the solutions and let a wrong exercise stop the run.
         force: run even when up to date.
+        twice: run all cells a second time in the same kernel; always run, and never taken as up to date.
 
     Raises:
         LorakitError: naming the cell that failed, with the place of the partly executed copy.
@@ -108,13 +129,15 @@ def run_notebook(path: Path, profile: str, build: Path, *, strict: bool = False,
 
     root = root or project_root()
     executed, page = build / "notebooks" / path.name, build / "html" / f"{path.stem}.html"
-    if not force and not stale(path, profile, build, strict=strict, root=root):
+    if not force and not twice and not stale(path, profile, build, strict=strict, root=root):
         return NotebookRun(path.stem, 0.0, executed, page, False)
     key = _input_key(path, profile, strict, root)
     notebook = nbformat.read(path, as_version=4)
     solutions = path.parent / "solutions" / f"{path.stem[:2]}.py"
     if strict and solutions.is_file():
         notebook = fill_solutions(notebook, solutions.read_text(encoding="utf-8"))
+    if twice:
+        notebook = run_again(notebook)
     source = build / "source" / path.name
     atomic_write_text(source, nbformat.writes(notebook))
     executed.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +165,11 @@ def run_notebook(path: Path, profile: str, build: Path, *, strict: bool = False,
     if hidden:
         raise LorakitError(f"{path.stem}", got=f"an error inside a panel: {hidden[0]}", expected="none", do=f"See {executed}.")
     _write_html(done, page)
-    atomic_write_text(build / "stamps" / f"{path.stem}.json", json.dumps({"key": key, "profile": profile}))
+    stamp = build / "stamps" / f"{path.stem}.json"
+    if twice:
+        stamp.unlink(missing_ok=True)
+    else:
+        atomic_write_text(stamp, json.dumps({"key": key, "profile": profile}))
     return NotebookRun(path.stem, time.perf_counter() - start, executed, page, True)
 
 

@@ -99,7 +99,8 @@ def test_run_hands_its_options_on_and_reports_each_notebook(no_model, monkeypatc
 
     calls = []
 
-    def fake(path, profile, build, *, strict, force):
+    def fake(path, profile, build, *, strict, force, twice):
+        assert not twice
         calls.append((path.stem, profile, build, strict, force))
         return NotebookRun(path.stem, 61.4, build / "x.ipynb", build / "x.html", len(calls) == 1)
 

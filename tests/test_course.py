@@ -243,3 +243,23 @@ def test_map_follows_the_folder(course):
     (course / "notebooks" / "01_prompt_rag_or_finetune.ipynb").write_text("{}")
     here = [row for row in rows_of_map() if "planned" not in row]
     assert len(here) == 1 and "01_prompt_rag_or_finetune" in here[0]
+
+
+def test_a_second_pass_runs_in_the_same_kernel_keeps_the_setting_and_is_never_up_to_date(course, tmp_path):
+    path, build = course / "notebooks" / "00_first.ipynb", tmp_path / "build"
+    nbformat.write(notebook("passes = globals().get('passes', 0) + 1\nprint('pass', passes, PROFILE)"), path)
+    run_notebook(path, "smoke", build)
+    for _ in range(2):
+        run = run_notebook(path, "smoke", build, twice=True)
+        cells = nbformat.read(run.executed, as_version=4).cells
+        said = [o["text"].strip() for c in cells for o in c.get("outputs", []) if "text" in o]
+        assert run.fresh and said == ["pass 1 smoke", "pass 2 smoke"]
+    assert stale(path, "smoke", build)
+
+
+def test_a_fault_of_the_second_pass_alone_is_an_error(course, tmp_path):
+    path = course / "notebooks" / "00_first.ipynb"
+    nbformat.write(notebook("assert 'seen' not in globals()\nseen = 1"), path)
+    run_notebook(path, "smoke", tmp_path)
+    with pytest.raises(LorakitError, match="AssertionError"):
+        run_notebook(path, "smoke", tmp_path, twice=True)
