@@ -13,6 +13,7 @@ __all__ = ["FORWARDS", "LISTED", "UNSLOTH", "Accepts", "Gone", "accepted", "find
 
 #: Where a callable hands its ``**kwargs``; what is read there counts as accepted.
 FORWARDS = {
+    "yaml.safe_dump": ("yaml.dump_all",),
     "transformers.AutoModelForCausalLM.from_pretrained": ("transformers.PreTrainedModel.from_pretrained",),
     "transformers.AutoModelForCausalLM.from_config": ("transformers.PreTrainedModel._from_config",),
     "transformers.AutoTokenizer.from_pretrained": ("transformers.PreTrainedTokenizerBase.from_pretrained",
