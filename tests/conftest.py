@@ -47,3 +47,15 @@ def train_rows():
     from lorakit_helpers.tickets import load_split
 
     return load_split("train")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, one for all tests: playwright's synchronous interface starts only once in a process."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from test_browser import CHROMIUM, chromium_browser
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install your system's package `chromium`")
+    with chromium_browser() as chromium:
+        yield chromium

@@ -15,7 +15,6 @@ from lorakit_helpers.progress import read_progress  # noqa: E402
 from lorakit_helpers.site import build_site  # noqa: E402
 
 pytestmark = browser_tests.pytestmark
-browser = browser_tests.browser
 home = certificates.home
 THEMES = ("light", "dark")
 #: Rules that ipywidgets' own markup breaks, whoever uses it.

@@ -414,12 +414,6 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    with chromium_browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture(scope="session")
 def latest(lab, browser):
     """Opens and runs a notebook, or hands back the one still open; one kernel at a time."""
     held = {}

@@ -166,16 +166,15 @@ def test_in_jupyterlab_a_link_opens_the_glossary_at_its_term(lab_with_links, ter
 
 
 @pytest.fixture(scope="module")
-def lab_with_links(tmp_path_factory):
+def lab_with_links(tmp_path_factory, browser):
     """A page in Chromium, and a JupyterLab that serves the glossary beside a notebook with links to every term."""
-    browser_tests = pytest.importorskip("test_browser")
-    if browser_tests.CHROMIUM is None:
-        pytest.skip("no Chromium: install your system's package `chromium`")
+    from test_browser import jupyterlab
+
     folder = tmp_path_factory.mktemp("lab")
-    with browser_tests.jupyterlab(folder) as address, browser_tests.chromium_browser() as chromium:
+    with jupyterlab(folder) as address:
         cells = [nbformat.v4.new_markdown_cell(f"[{term.term}](glossary.md#{term.anchor})") for term in TERMS]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}  # else a dialog asks
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "root" / "linked.ipynb")
-        page = chromium.new_page(viewport={"width": 1200, "height": 900})
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
         yield page, address
         page.close()
