@@ -41,7 +41,7 @@ LESSONS = (
     Lesson("09_evaluate", "Is it really better?", 8, uses="07"),
     Lesson("10_merge_swap_export", "Merge, swap, GGUF, serve", 8, uses="07"),
     Lesson("11_pitfalls_clinic", "Fourteen pitfalls, caused and cured", 8),
-    Lesson("12_scale_up", "Larger models and GPUs, your own data", 6, uses="07"),
+    Lesson("12_scale_up", "Larger models and GPUs, your own data", 3, uses="07"),
 )
 
 
