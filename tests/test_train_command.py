@@ -262,9 +262,9 @@ def hub(monkeypatch, tmp_path):
     def put(answer, token=None, access=None, free_gib=100.0):
         monkeypatch.setattr("huggingface_hub.HfApi", FakeHub(answer, access))
         monkeypatch.setattr("huggingface_hub.get_token", lambda: token)
-        monkeypatch.setattr(hub_module, "_cached", lambda name: False)
+        monkeypatch.setattr(hub_module, "cached", lambda name: False)
         usage = SimpleNamespace(free=int(free_gib * 2**30))
-        monkeypatch.setattr(hub_module.shutil, "disk_usage", lambda place: usage)
+        monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
 
     return put
 
@@ -313,7 +313,7 @@ def test_no_answer_and_an_unknown_name_are_told_apart(hub):
 
 
 def test_a_model_in_the_cache_is_not_asked_about(monkeypatch):
-    monkeypatch.setattr(hub_module, "_cached", lambda name: True)
+    monkeypatch.setattr(hub_module, "cached", lambda name: True)
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: pytest.fail("asked"))
     check_hub("org/model")
 

@@ -1,9 +1,10 @@
 """A job's base model, looked at before it is downloaded: is it there, may it be read, does it fit the disk."""
 
-import shutil
 from pathlib import Path
 
 from ..errors import LorakitError
+from ..files import need_space
+from ..hub import cached
 from ..models import base_model
 from ..profiles import SMALL_MODEL, get_profile
 from .job import Job
@@ -51,7 +52,7 @@ def check_hub(name: str) -> None:
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    if _cached(name):
+    if cached(name):
         return
     try:
         info = HfApi().model_info(name, files_metadata=True, timeout=10)
@@ -80,29 +81,7 @@ def check_hub(name: str) -> None:
             f"base model {name}", got="no safetensors there", expected="weights as safetensors, which hold no code",
             do="Choose another repository of this model.",
         )  # fmt: skip
-    _need_room(Path(constants.HF_HUB_CACHE), size, name)
-
-
-def _cached(name: str) -> bool:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=[_WEIGHTS, "config.json"]))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return False
-    return any(folder.glob(_WEIGHTS)) and (folder / "config.json").is_file()
-
-
-def _need_room(cache: Path, size: int, name: str) -> None:
-    place = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
-    free, needed = shutil.disk_usage(place).free / 2**30, _ROOM * size / 2**30
-    if free < needed:
-        raise LorakitError(
-            f"disk space for {name} in {cache}", got=f"{free:.2f} GiB free",
-            expected=f"at least {needed:.2f} GiB for its download",
-            do="Free some space, or set HF_HOME to a folder on another disk. Nothing was downloaded.",
-        )  # fmt: skip
+    need_space(constants.HF_HUB_CACHE, _ROOM * size / 2**30, name, variable="HF_HOME")
 
 
 def _gated(name: str, got: str) -> LorakitError:

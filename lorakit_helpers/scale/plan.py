@@ -184,15 +184,12 @@ def memory_setup(job: Job, hardware: Hardware, longest: int) -> TrainSetup:
         hardware: where.
         longest: tokens of the longest row; batches are padded to a multiple of 8.
     """
+    from ..lab import setup_of
+
     recipe, cuda = job.recipe, hardware.device == "cuda"
-    return TrainSetup(
-        method="qlora" if cuda or job.engine == "plain" else "lora", r=recipe.r, target_modules=recipe.target_modules,
-        micro_batch=recipe.per_device_train_batch_size, seq_len=-(-min(longest, recipe.max_length) // 8) * 8,
-        gradient_checkpointing=bool(recipe.gradient_checkpointing), lora_dropout=float(recipe.lora_dropout),
-        optimizer="adamw_8bit" if cuda and "8bit" in recipe.optim else "adamw",
+    return setup_of(recipe, longest, "cuda" if cuda else "cpu").but(
+        method="qlora" if cuda or job.engine == "plain" else "lora", seq_len=-(-min(longest, recipe.max_length) // 8) * 8,
         weights_dtype="bf16" if hardware.bf16 else ("fp16" if cuda else "fp32"), fused_loss=cuda or job.engine == "plain",
-        attention="eager" if recipe.attn_implementation == "eager" else "flash",
-        gradient_accumulation=recipe.gradient_accumulation_steps > 1,
     )  # fmt: skip
 
 
