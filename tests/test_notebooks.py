@@ -1,6 +1,5 @@
 """The notebooks: stripped and well-formed as committed, and running on the smoke profile, strictly and repeatably."""
 
-import configparser
 import json
 import os
 import re
@@ -9,6 +8,7 @@ import sys
 
 import nbformat
 import pytest
+from nbval.plugin import get_sanitize_patterns
 
 from lorakit_helpers.course import fill_solutions, find_notebooks, widget_errors
 from lorakit_helpers.files import project_root
@@ -67,12 +67,9 @@ def test_notebook_07_passes_the_trainer_what_the_package_passes():
 
 
 def test_nbval_passes_over_a_measured_number_however_wide_it_is_and_over_nothing_else():
-    rules = configparser.ConfigParser(interpolation=None)
-    rules.read_string(SANITIZE)
-
     def seen(text):
-        for name in rules.sections():
-            text = re.sub(rules[name]["regex"], rules[name]["replace"], text)
+        for pattern, instead in get_sanitize_patterns(SANITIZE):
+            text = re.sub(pattern, instead, text)
         return text
 
     line = "unsloth  {:6.2f} s  {:3.0f}% of the bf16 matmul peak  {:.2f} GiB, loss of the last 12 steps, {:>4} tokens/s"
