@@ -114,8 +114,8 @@ def _run(options) -> int:
     for i, path in enumerate(notebooks, 1):
         print(f"[{i}/{len(notebooks)}] {path.stem}", flush=True)
         run = run_notebook(path, choice.profile.name, build, strict=options.strict, force=options.force, twice=options.twice)
-        print(f"    {f'{run.seconds:.0f} s' if run.fresh else 'up to date'}: {run.page}", flush=True)
-    if not options.notebooks and not options.twice:
+        print(f"    {f'{run.seconds:.0f} s' if run.fresh else 'up to date'}: {run.executed}", flush=True)
+    if not options.twice:
         _site(options)
     return 0
 

@@ -1,4 +1,4 @@
-"""Run the course's notebooks top to bottom and leave executed copies and readable HTML in ``build/``."""
+"""Run the course's notebooks top to bottom and leave executed copies in ``build/``; :mod:`lorakit_helpers.site` shows them."""
 
 import copy
 import json
@@ -24,14 +24,13 @@ class NotebookRun:
     Attributes:
         name: file name without ending.
         seconds: run time; 0 when the copy in ``build/`` was up to date.
-        executed, page: the executed notebook and its HTML.
+        executed: the executed notebook.
         fresh: whether it was run now.
     """
 
     name: str
     seconds: float
     executed: Path
-    page: Path
     fresh: bool
 
 
@@ -103,19 +102,18 @@ def stale(path: Path, profile: str, build: Path, *, strict: bool = False, root: 
         key = json.loads(stamp.read_text(encoding="utf-8"))["key"]
     except (OSError, ValueError, KeyError):
         return True
-    outputs = (build / "notebooks" / path.name, build / "html" / f"{path.stem}.html")
-    return key != _input_key(path, profile, strict, root) or not all(p.is_file() for p in outputs)
+    return key != _input_key(path, profile, strict, root) or not (build / "notebooks" / path.name).is_file()
 
 
 def run_notebook(
     path: Path, profile: str, build: Path, *, strict: bool = False, force: bool = False, twice: bool = False, root=None
 ) -> NotebookRun:
-    """Execute one notebook with papermill unless its copy is up to date, then write HTML.
+    """Execute one notebook with papermill unless its copy is up to date.
 
     Args:
         path: the notebook.
         profile: passed to its ``parameters`` cell.
-        build: folder for ``notebooks/``, ``html/`` and ``stamps/``.
+        build: folder for ``notebooks/`` and ``stamps/``.
         strict: fill in the solutions and let a wrong exercise stop the run.
         force: run even when up to date.
         twice: run all cells a second time in the same kernel; always run, and never taken as up to date.
@@ -128,9 +126,9 @@ def run_notebook(
     from nbclient.exceptions import DeadKernelError
 
     root = root or project_root()
-    executed, page = build / "notebooks" / path.name, build / "html" / f"{path.stem}.html"
+    executed = build / "notebooks" / path.name
     if not force and not twice and not stale(path, profile, build, strict=strict, root=root):
-        return NotebookRun(path.stem, 0.0, executed, page, False)
+        return NotebookRun(path.stem, 0.0, executed, False)
     key = _input_key(path, profile, strict, root)
     notebook = nbformat.read(path, as_version=4)
     solutions = path.parent / "solutions" / f"{path.stem[:2]}.py"
@@ -164,13 +162,12 @@ def run_notebook(
     hidden = widget_errors(done)
     if hidden:
         raise LorakitError(f"{path.stem}", got=f"an error inside a panel: {hidden[0]}", expected="none", do=f"See {executed}.")
-    _write_html(done, page)
     stamp = build / "stamps" / f"{path.stem}.json"
     if twice:
         stamp.unlink(missing_ok=True)
     else:
         atomic_write_text(stamp, json.dumps({"key": key, "profile": profile}))
-    return NotebookRun(path.stem, time.perf_counter() - start, executed, page, True)
+    return NotebookRun(path.stem, time.perf_counter() - start, executed, True)
 
 
 def widget_errors(notebook) -> list[str]:
@@ -178,15 +175,6 @@ def widget_errors(notebook) -> list[str]:
     states = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
     outputs = [o for state in states.values() for o in state.get("state", {}).get("outputs", []) or []]
     return [f"{o.get('ename')}: {o.get('evalue')}" for o in outputs if o.get("output_type") == "error"]
-
-
-def _write_html(notebook, page: Path) -> None:
-    from nbconvert import HTMLExporter
-
-    body, _ = HTMLExporter(template_name="lab", exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(
-        notebook
-    )
-    atomic_write_text(page, body)
 
 
 class _environment:

@@ -114,12 +114,12 @@ def failing_cells(report: str) -> str:
 
 
 @pytest.mark.notebook
-def test_the_learners_notebooks_run_by_the_courses_own_command_and_leave_html(learned):
+def test_the_learners_notebooks_run_by_the_courses_own_command_and_leave_a_site(learned):
     for path in learned:
         notebook = read(path)
         code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
         assert all(cell.execution_count for cell in code) and not widget_errors(notebook)
-        page = ROOT / "build" / "html" / f"{path.stem}.html"
+        page = ROOT / "build" / "site" / f"{path.stem}.html"
         assert "<img alt=" in page.read_text(encoding="utf-8") or path.stem.startswith("00")
 
 
