@@ -29,6 +29,7 @@ def main(argv=None) -> int:
     run.add_argument("--strict", action="store_true", help="fill in the solutions; a wrong exercise stops the run")
     run.add_argument("--force", action="store_true", help="run even what is up to date")
     run.add_argument("--twice", action="store_true", help="run all cells a second time in the same kernel, as a check")
+    run.add_argument("--jobs", type=int, default=1, help="notebooks at a time, each on its share of the cores (default 1)")
     run.set_defaults(call=_run)
     memory = jobs.add_parser("estimate", help="how much memory fine-tuning a model needs, and whether a card has it")
     command.add_arguments(memory)
@@ -101,7 +102,7 @@ def _model(options) -> int:
 def _run(options) -> int:
     from pathlib import Path
 
-    from .course import find_notebooks, run_notebook
+    from .course import find_notebooks, run_notebooks
     from .hardware import current_profile
     from .lessons import running_order
     from .models import base_model
@@ -111,13 +112,15 @@ def _run(options) -> int:
     build = Path(options.build).resolve()
     print(f"{choice}\n{len(notebooks)} notebook{'s' if len(notebooks) != 1 else ''}, results in {options.build}/")
     base_model(choice.profile)
-    for i, path in enumerate(notebooks, 1):
-        print(f"[{i}/{len(notebooks)}] {path.stem}", flush=True)
-        run = run_notebook(path, choice.profile.name, build, strict=options.strict, force=options.force, twice=options.twice)
-        print(f"    {f'{run.seconds:.0f} s' if run.fresh else 'up to date'}: {run.executed}", flush=True)
+    asked = {"strict": options.strict, "force": options.force, "twice": options.twice}
+    run_notebooks(notebooks, build, jobs=options.jobs, tell=_say, profile=choice.profile.name, **asked)
     if not options.twice:
         _site(options)
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _site(options) -> int:

@@ -5,13 +5,18 @@ import json
 import os
 import re
 import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from .errors import LorakitError
 from .files import atomic_write_text, fingerprint, project_root, sha256_of
+from .lessons import LESSONS
 
-__all__ = ["NotebookRun", "fill_solutions", "find_notebooks", "run_again", "run_notebook", "stale", "widget_errors"]
+__all__ = [
+    "NotebookRun", "fill_solutions", "find_notebooks", "run_again", "run_notebook", "run_notebooks", "stale", "widget_errors",
+]  # fmt: skip
 
 #: Inputs every notebook depends on; a change in any of them makes its executed copy stale. The glossary is none of them.
 _INPUTS = ("lorakit_helpers/**/*.py", "data/*/**/*.json*", "requirements/*.lock", "notebooks/solutions/*.py")
@@ -106,8 +111,9 @@ def stale(path: Path, profile: str, build: Path, *, strict: bool = False, root: 
 
 
 def run_notebook(
-    path: Path, profile: str, build: Path, *, strict: bool = False, force: bool = False, twice: bool = False, root=None
-) -> NotebookRun:
+    path: Path, profile: str, build: Path, *, strict: bool = False, force: bool = False, twice: bool = False,
+    threads: int | None = None, progress_bar: bool = True, root=None,
+) -> NotebookRun:  # fmt: skip
     """Execute one notebook with papermill unless its copy is up to date.
 
     Args:
@@ -117,6 +123,8 @@ def run_notebook(
         strict: fill in the solutions and let a wrong exercise stop the run.
         force: run even when up to date.
         twice: run all cells a second time in the same kernel; always run, and never taken as up to date.
+        threads: for the libraries' arithmetic; None leaves it to them. Sums depend on it in the last bits.
+        progress_bar: whether cells are counted on the terminal.
 
     Raises:
         LorakitError: naming the cell that failed, with the place of the partly executed copy.
@@ -141,11 +149,12 @@ def run_notebook(
     executed.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     settings = {"LORAKIT_STRICT": "1" if strict else "", "PYTHONWARNINGS": "ignore", "LORAKIT_HOME": str(root)}
+    settings |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
     with _environment(**settings, LORAKIT_PROGRESS="off"):  # nobody answers the exercises here
         try:
             papermill.execute_notebook(
                 str(source), str(executed), parameters={"PROFILE": profile}, cwd=str(path.parent), kernel_name="python3",
-                progress_bar=True, log_output=False,
+                progress_bar=progress_bar, log_output=False,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             lines = [line for line in str(error.evalue).splitlines() if line.strip()]
@@ -166,8 +175,64 @@ def run_notebook(
     if twice:
         stamp.unlink(missing_ok=True)
     else:
-        atomic_write_text(stamp, json.dumps({"key": key, "profile": profile}))
+        atomic_write_text(stamp, json.dumps({"key": key, "profile": profile, "threads": threads}))
     return NotebookRun(path.stem, time.perf_counter() - start, executed, True)
+
+
+def run_notebooks(paths: list[Path], build: Path, *, jobs: int = 1, uses=None, tell=print, **options) -> list[NotebookRun]:
+    """Run notebooks one after the other, or up to ``jobs`` at a time, each after the one whose result it shows.
+
+    Args:
+        paths: the notebooks, in order.
+        build: as for :func:`run_notebook`.
+        jobs: how many at once; each then has its share of the cores.
+        uses: stem of a notebook to the number of the one it waits for; as in :mod:`lorakit_helpers.lessons` by default.
+        tell: called with a line when a notebook begins and when it is done.
+        options: for :func:`run_notebook`.
+
+    Raises:
+        LorakitError: the first problem; no other notebook is begun after it, and those under way end first.
+    """
+    uses = {lesson.stem: lesson.uses for lesson in LESSONS} if uses is None else uses
+    done: list[NotebookRun] = []
+
+    def begin(path, place):
+        tell(f"[{place}/{len(paths)}] {path.stem}")
+
+    def end(run, name=""):
+        done.append(run)
+        tell(f"    {name}{f'{run.seconds:.0f} s' if run.fresh else 'up to date'}: {run.executed}")
+
+    if jobs <= 1:
+        for place, path in enumerate(paths, 1):
+            begin(path, place)
+            end(run_notebook(path, build=build, **options))
+        return done
+    options |= {"threads": max(1, (os.cpu_count() or 1) // jobs), "progress_bar": False}
+    waiting, problem, running = _most_used_first(paths, uses), None, {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        while (waiting and problem is None) or running:
+            for path in waiting[:] if problem is None else ():
+                held = any(p.stem[:2] == uses.get(path.stem) for p in [*waiting, *running.values()])
+                if not held and len(running) < jobs:
+                    waiting.remove(path)
+                    begin(path, len(paths) - len(waiting))
+                    running[pool.submit(run_notebook, path, build=build, **options)] = path
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name = f"{running.pop(future).stem}, "
+                if future.exception() is None:
+                    end(future.result(), name)
+                else:
+                    problem = problem or future.exception()
+    if problem is not None:
+        raise problem
+    return done
+
+
+def _most_used_first(paths: list[Path], uses: dict) -> list[Path]:
+    """Those that others wait for, then the long ones, so that no core is idle at the end."""
+    minutes = {lesson.stem: lesson.minutes for lesson in LESSONS}
+    return sorted(paths, key=lambda path: (path.stem[:2] not in uses.values(), -minutes.get(path.stem, 0)))
 
 
 def widget_errors(notebook) -> list[str]:

@@ -32,6 +32,13 @@ class LorakitError(ValueError):
         text = f"{what}: {detail}." if detail else f"{what}."
         super().__init__(f"{text} {do}".strip())
 
+    def __reduce__(self):  # whole from one process to another
+        return _again, (type(self), self.what, {"got": self.got, "expected": self.expected, "do": self.do})
+
+
+def _again(kind, what, details):
+    return kind(what, **details)
+
 
 def did_you_mean(name, known, otherwise: str, *, n: int = 1, cutoff: float = 0.6, show=str) -> str:
     """The next step after an unknown name: the nearest known ones, or ``otherwise`` when none is near.

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from lorakit_helpers.course import fill_solutions, find_notebooks, run_notebook, stale, widget_errors
+from lorakit_helpers.course import fill_solutions, find_notebooks, run_notebook, run_notebooks, stale, widget_errors
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.files import project_root
 from lorakit_helpers.lessons import LESSONS, progress_map, running_order
@@ -260,3 +260,35 @@ def test_a_fault_of_the_second_pass_alone_is_an_error(course, tmp_path):
     run_notebook(path, "smoke", tmp_path)
     with pytest.raises(LorakitError, match="AssertionError"):
         run_notebook(path, "smoke", tmp_path, twice=True)
+
+
+def test_several_notebooks_run_at_once_each_after_the_one_it_uses(course, tmp_path):
+    noted = f"from pathlib import Path; import os, time; note = Path({str(tmp_path)!r}) / 'note'"
+    seen = "print(os.environ['OMP_NUM_THREADS'], note.exists())"
+    for stem, source in (("00_first", seen), ("07_second", "time.sleep(1); note.touch()"), ("70_third", seen)):
+        nbformat.write(notebook(noted, source), course / "notebooks" / f"{stem}.ipynb")
+    told, build = [], tmp_path / "build"
+    runs = run_notebooks(find_notebooks(), build, jobs=2, uses={"70_third": "07"}, tell=told.append, profile="smoke")
+    assert sorted(run.name for run in runs) == ["00_first", "07_second", "70_third"] and all(run.fresh for run in runs)
+    begun = [line.split()[1] for line in told if line.startswith("[")]
+    assert begun == ["07_second", "00_first", "70_third"]
+    assert sum(line.startswith("    ") and " s: " in line for line in told) == 3
+    printed = {
+        run.name: [o.text for c in nbformat.read(run.executed, as_version=4).cells for o in c.get("outputs", [])]
+        for run in runs
+    }
+    share = max(1, os.cpu_count() // 2)
+    assert printed["70_third"] == [f"{share} True\n"]  # the note was written before it began
+    assert printed["00_first"][0].startswith(f"{share} ")
+    again = run_notebooks(find_notebooks(), build, jobs=2, uses={}, tell=told.append, profile="smoke")
+    assert not any(run.fresh for run in again)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_first_problem_ends_the_run_and_keeps_what_is_finished(course, tmp_path, jobs):
+    for stem, source in (("00_first", "pass"), ("07_second", "raise KeyError('lost')"), ("70_third", "pass")):
+        nbformat.write(notebook(source), course / "notebooks" / f"{stem}.ipynb")
+    told, build = [], tmp_path / "build"
+    with pytest.raises(LorakitError, match="^07_second, cell 2: expected every cell to run, got KeyError: 'lost'. See "):
+        run_notebooks(find_notebooks(), build, jobs=jobs, uses={"70_third": "07"}, tell=told.append, profile="smoke")
+    assert (build / "stamps" / "00_first.json").is_file() and not (build / "notebooks" / "70_third.ipynb").exists()

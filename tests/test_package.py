@@ -79,3 +79,13 @@ def test_public_names_exist(path):
     parts = path.relative_to(FOLDER.parent).with_suffix("").parts
     module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
     assert all(hasattr(module, name) for name in getattr(module, "__all__", ()))
+
+
+def test_an_error_goes_whole_from_one_process_to_another():
+    import copy
+
+    from lorakit_helpers.errors import LorakitError
+
+    error = LorakitError("rank", got=0, expected="a whole number of at least 1", do="Use r=16.")
+    again = copy.copy(error)  # by the same __reduce__
+    assert str(again) == str(error) and vars(again) == vars(error)
