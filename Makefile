@@ -1,12 +1,13 @@
-# Every job sets up what it needs and redoes only what is stale. Options: PYTHON=python3.12, PROFILE=smoke.
+# Every job sets up what it needs and redoes only what is stale. Options: PYTHON=python3.12, PROFILE=smoke, JOBS=2.
 PYTHON ?= python3
 PROFILE ?= auto
+JOBS ?= 1
 BIN := .venv/bin
 
 .PHONY: course test lab model setup gguf lint bench newest
 
 course: model  ## set up, then run all notebooks into build/ on the detected profile
-	$(BIN)/lorakit run --profile $(PROFILE)
+	$(BIN)/lorakit run --profile $(PROFILE) --jobs $(JOBS)
 
 test: model  ## set up, then all tests: lint, units, notebooks on the smoke profile
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ from pathlib import Path
 from .errors import LorakitError
 from .profiles import PROFILES, Profile, get_profile
 
-__all__ = ["Hardware", "ProfileChoice", "choose_profile", "current_profile", "detect"]
+__all__ = ["Hardware", "ProfileChoice", "choose_profile", "current_profile", "detect", "usable_cores"]
 
 GIB = 2**30
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -90,7 +90,7 @@ def _detect_cuda() -> Hardware | None:
         memory_total_gib=total / GIB,
         memory_free_gib=free / GIB,
         bf16=torch.cuda.is_bf16_supported(including_emulation=False),
-        cores=_cores(),
+        cores=usable_cores(),
         reasons=("device cuda: torch.cuda.is_available() is true", "memory: torch.cuda.mem_get_info(), ours counted as free"),
     )
 
@@ -110,7 +110,7 @@ def _detect_cpu() -> Hardware:
         memory_total_gib=total / GIB,
         memory_free_gib=min(memory.available, total) / GIB,
         bf16=bool(found),
-        cores=_cores(),
+        cores=usable_cores(),
         reasons=(
             "device cpu: no usable NVIDIA GPU was found",
             f"memory: {'the container limit' if limit == total else 'psutil.virtual_memory()'}",
@@ -119,7 +119,8 @@ def _detect_cpu() -> Hardware:
     )
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -3,6 +3,7 @@
 What needs llama.cpp's parts is skipped without them and says so: `make gguf` installs them.
 """
 
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -308,3 +309,11 @@ def test_an_adapter_for_another_architecture_is_refused(adapter, tiny, tmp_path,
     with pytest.raises(LorakitError, match="mamba"):
         lora_to_gguf(adapter, tiny, tmp_path / "x.gguf")
     assert not (tmp_path / "x.gguf").exists()
+
+
+@pytest.mark.parametrize(("asked", "wanted"), [("1", 1), ("10000", None), ("", None), ("0", None), ("two", None)])
+def test_llama_cpp_gets_no_more_threads_than_omp_num_threads(monkeypatch, asked, wanted):
+    from lorakit_helpers.export._child import cores
+
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert cores() == (wanted or len(os.sched_getaffinity(0)))

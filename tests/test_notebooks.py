@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,9 @@ from lorakit_helpers.lessons import LESSONS, running_order
 
 ROOT = project_root()
 NOTEBOOKS = find_notebooks()
-COURSE = [sys.executable, "-m", "lorakit_helpers.cli", "run", "--profile", "smoke"]
+COURSE = [sys.executable, "-m", "lorakit_helpers.cli", "run", "--profile", "smoke", "--jobs", "2"]
+#: What notebook 07 leaves for those that use it, in ``outputs/smoke``.
+LEFT_BY_07 = ("adapters/tickets", "reports", "speeds.json")
 #: What differs from run to run: measured numbers, with the blanks that pad them in a table.
 SANITIZE = r"""[floats]
 regex: [ ]*\d+\.\d+[ ]*
@@ -85,20 +88,24 @@ def learned():
     return [ROOT / "build" / "notebooks" / path.name for path in running_order(NOTEBOOKS)]
 
 
-def nbval(paths, home, folder, *options):
-    """Run notebooks under nbval and return (exit code, what to read when it is not 0)."""
-    (folder / "sanitize.cfg").write_text(SANITIZE)
-    env = {
-        **os.environ,
-        "LORAKIT_PROFILE": "smoke",
-        "LORAKIT_HOME": str(home),
-        "PYTHONWARNINGS": "ignore",
-        "LORAKIT_STRICT": "1",
-    }
+def lesson_of(path):
+    return next(lesson for lesson in LESSONS if lesson.stem == path.stem)
+
+
+def threads_of(path):
+    """How many threads a notebook of ``build/`` was run on, None for the libraries' choice."""
+    return json.loads((ROOT / "build" / "stamps" / f"{path.stem}.json").read_text())["threads"]
+
+
+def nbval(paths, home, threads, *options):
+    """Start notebooks under nbval."""
+    (home / "sanitize.cfg").write_text(SANITIZE)
+    own = {"LORAKIT_PROFILE": "smoke", "LORAKIT_HOME": str(home), "PYTHONWARNINGS": "ignore", "LORAKIT_STRICT": "1"}
+    own |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-cell-timeout=900", "-q", "--no-header",
-               "-o", "addopts=", f"--nbval-sanitize-with={folder / 'sanitize.cfg'}", *options]  # fmt: skip
-    done = subprocess.run([*command, *map(str, paths)], env=env, cwd=ROOT, capture_output=True, text=True)
-    return done.returncode, failing_cells(done.stdout) or done.stdout[-3000:] + done.stderr[-3000:]
+               "-o", "addopts=", f"--nbval-sanitize-with={home / 'sanitize.cfg'}", *options]  # fmt: skip
+    with open(home / "nbval.log", "w") as log:
+        return subprocess.Popen([*command, *map(str, paths)], env=os.environ | own, cwd=ROOT, stdout=log, stderr=log)
 
 
 def failing_cells(report: str) -> str:
@@ -139,87 +146,38 @@ def test_a_second_run_redoes_nothing(learned):
 
 @pytest.mark.notebook
 def test_notebooks_with_their_solutions_pass_every_exercise_and_give_the_same_results(learned, tmp_path):
-    """nbval on the learner's executed copies with the solutions filled in, in a course folder without ``outputs/``.
+    """nbval on the learner's executed copies with the solutions filled in, in course folders without ``outputs/``.
 
     A wrong solution, an error or an output that does not repeat fails (floats and times are masked). Only the exercises'
-    own cells may print something else than the learner's did: their checks hand on the reference either way.
+    own cells may print something else than the learner's did: their checks hand on the reference either way. Two
+    processes: the notebooks that stand alone, and those that use notebook 07's result, which they are given.
     """
-    home = tmp_path / "home"
-    home.mkdir()
-    for part in ("data", "lorakit_helpers", "notebooks", "requirements"):
-        (home / part).symlink_to(ROOT / part)
-    solved = []
+    groups = {}  # on as many threads as before: sums depend on it in their last bits
     for path in learned:
-        solutions = ROOT / "notebooks" / "solutions" / f"{path.stem[:2]}.py"
-        notebook = read(path)
-        if solutions.is_file():
-            notebook = fill_solutions(notebook, solutions.read_text(encoding="utf-8"))
-        for cell in notebook.cells:
-            if cell.metadata.get("exercise"):
-                cell.metadata.tags = [*cell.metadata.get("tags", []), "nbval-ignore-output"]
-        solved.append(tmp_path / path.name)
-        nbformat.write(notebook, solved[-1])
-    code, reason = nbval(solved, home, tmp_path, "--nbval")
-    assert code == 0, reason
+        groups.setdefault((lesson_of(path).uses, threads_of(path)), []).append(path)
+    running = []
+    for (used, threads), paths in groups.items():
+        home = tmp_path / f"home{len(running)}"
+        (home / "solved").mkdir(parents=True)
+        for part in ("data", "lorakit_helpers", "notebooks", "requirements"):
+            (home / part).symlink_to(ROOT / part)
+        for left in LEFT_BY_07 if used else ():
+            source, target = ROOT / "outputs" / "smoke" / left, home / "outputs" / "smoke" / left
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+        running.append((home, nbval([solved(path, home / "solved") for path in paths], home, threads, "--nbval")))
+    codes = [process.wait() for _, process in running]
+    reports = [(home / "nbval.log").read_text() for home, _ in running]
+    assert set(codes) == {0}, "\n".join(failing_cells(report) or report[-3000:] for report in reports)
 
 
-def test_a_cell_that_does_not_repeat_is_named_with_its_difference_and_without_pictures(tmp_path):
-    picture = '<img alt="loss {} at step 8" src="data:image/png;base64,' + "iVBORw0KGgo" * 40 + '">'
-    sources = ("print('same')", f"from IPython.display import HTML\nHTML({picture.format('fell')!r})", "print('steps: 8')")
-    stored = (
-        nbformat.v4.new_output("stream", name="stdout", text="same\n"),
-        nbformat.v4.new_output(
-            "execute_result", {"text/html": picture.format("rose"), "text/plain": "<IPython.core.display.HTML object>"},
-            execution_count=2,
-        ),
-        nbformat.v4.new_output("stream", name="stdout", text="steps: 9\n"),
-    )  # fmt: skip
-    cells = [
-        nbformat.v4.new_code_cell(source, outputs=[output], execution_count=i + 1)
-        for i, (source, output) in enumerate(zip(sources, stored, strict=True))
-    ]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python"}})
-    nbformat.write(notebook, tmp_path / "made.ipynb")
-    code, reason = nbval([tmp_path / "made.ipynb"], ROOT, tmp_path, "--nbval")
-    assert code == 1 and "made.ipynb::Cell 1" in reason and "made.ipynb::Cell 2" in reason and "Cell 0" not in reason
-    assert "rose" in reason and "fell" in reason and "steps: 9" in reason and "steps: 8" in reason
-    assert not re.search(r"[A-Za-z0-9+/=]{40,}", reason) and len(reason) < 3500
-
-
-@pytest.mark.notebook
-def test_the_smoke_adapter_of_notebook_07_loads_with_plain_peft(learned):
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    from lorakit_helpers.models import base_model
-
-    model = AutoModelForCausalLM.from_pretrained(base_model(log=lambda line: None).path)
-    adapter = PeftModel.from_pretrained(model, ROOT / "outputs" / "smoke" / "adapters" / "tickets")
-    assert any("lora_B" in name and p.abs().sum() > 0 for name, p in adapter.named_parameters())
-
-
-@pytest.mark.notebook
-def test_notebook_10s_ladder_condemns_the_merge_into_four_bits_and_neither_the_16_bit_merge_nor_a_gguf(learned):
-    """On the smoke adapter: a rung that rambles, loses its template or says other things is named by the rules."""
-    found = json.loads((ROOT / "outputs" / "smoke" / "ladder.json").read_text(encoding="utf-8"))
-    kl = {rung["name"]: rung["kl"]["value"] for rung in found["rungs"]}
-    faults = {tuple(fault) for fault in found["findings"]}
-    assert {("merged into NF4", "rambles"), ("merged into NF4", "likeness")} <= faults
-    sound = {name for name in kl if name.startswith("GGUF")} | {"merged, 16 bit"}
-    assert not sound & {rung for rung, _ in faults}
-    assert kl["merged, 16 bit"] < kl["merged, then NF4"] < kl["merged into NF4"]
-    if len(sound) > 1:  # where llama.cpp's parts are installed
-        assert kl["GGUF f16"] < kl["GGUF Q4_K_M"] < kl["merged, then NF4"] and kl["GGUF Q8_0"] < kl["GGUF Q4_K_M"]
-
-
-def test_filling_refuses_ids_that_do_not_match():
-    notebook = read(NOTEBOOKS[0])
-    with pytest.raises(ValueError, match="exercise ids"):
-        fill_solutions(notebook, "# %% [ex:9.9]\npass\n")
-
-
-def test_an_error_hidden_in_a_widget_is_found():
-    state = {"state": {"outputs": [{"output_type": "error", "ename": "KeyError", "evalue": "x"}]}}
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {"m": state}}}
-    assert widget_errors(notebook) == ["KeyError: x"]
+def solved(path, folder):
+    """A copy of an executed notebook in ``folder``, its solutions filled in."""
+    notebook, solutions = read(path), ROOT / "notebooks" / "solutions" / f"{path.stem[:2]}.py"
+    if solutions.is_file():
+        notebook = fill_solutions(notebook, solutions.read_text(encoding="utf-8"))
+    for cell in notebook.cells:
+        if cell.metadata.get("exercise"):
+            cell.metadata.tags = [*cell.metadata.get("tags", []), "nbval-ignore-output"]
+    nbformat.write(notebook, folder / path.name)
+    return folder / path.name

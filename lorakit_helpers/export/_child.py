@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from ..errors import LorakitError
+from ..hardware import usable_cores
 
 __all__ = ["await_address", "check_port", "cores", "end", "how_it_ended", "last_lines", "start"]
 
@@ -104,5 +105,7 @@ def how_it_ended(code: int | None) -> str:
 
 
 def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use, and not more than ``OMP_NUM_THREADS``: llama.cpp keeps a core busy while it waits."""
+    there = usable_cores()
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(asked)) if asked.isdecimal() and int(asked) else there

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import LorakitError
 from ..files import need_space
+from ._child import cores
 
 __all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gguf", "quantize"]
 
@@ -175,7 +176,7 @@ def _quantize_by_bindings(source: Path, target: Path, kind: str) -> tuple[int, s
         "import sys, llama_cpp as c; p = c.llama_model_quantize_default_params(); p.ftype = getattr(c, sys.argv[3]); "
         "p.nthread = int(sys.argv[4]); sys.exit(c.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), p))"
     )
-    arguments = [str(source), str(target), f"LLAMA_FTYPE_MOSTLY_{kind}", str(os.cpu_count() or 1)]
+    arguments = [str(source), str(target), f"LLAMA_FTYPE_MOSTLY_{kind}", str(cores())]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     return done.returncode, lines[-1] if lines else ""

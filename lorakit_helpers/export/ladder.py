@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import LorakitError
 from ..evaluation import MAX_NEW_TOKENS, Metric, _answer_ids, _prompt_text, mean_metric, score_tickets
 from ..tickets import Ticket, to_messages
+from ._child import cores
 
 __all__ = ["GgufModel", "Rung", "TorchModel", "folder_mib", "kl_divergence", "ladder_table", "measure_rung"]
 
@@ -81,8 +82,9 @@ class GgufModel:
         read_header(path)  # a clear error for a file that is none
         try:
             self.llama = llama_cpp.Llama(
-                str(path), n_ctx=context, logits_all=True, verbose=False, lora_path=str(lora) if lora else None
-            )
+                str(path), n_ctx=context, logits_all=True, verbose=False, lora_path=str(lora) if lora else None,
+                n_threads=cores(), n_threads_batch=cores(),
+            )  # fmt: skip
         except ValueError as error:
             raise LorakitError(
                 f"GGUF {path}", got=str(error), expected="a model llama.cpp can load", do="Export it again."
