@@ -50,20 +50,21 @@ def flops_per_step(config, r: int, tokens: float, trained_tokens: float) -> floa
     return tokens * (4 * frozen + 6 * adapter) + trained_tokens * 4 * config.vocab_size * h
 
 
-def measure_engine(engine: str, rows: int, *, library_defaults: bool = False) -> dict:
+def measure_engine(engine: str, rows: int, *, library_defaults: bool = False, compiled: bool = True) -> dict:
     """Train one pass over the first ``rows`` training tickets and time it after the first steps, compiling left out.
 
     Args:
         engine: ``"unsloth"`` or ``"plain"``.
         rows: how many tickets.
         library_defaults: attention and data order as the libraries choose, instead of the course's recipe.
+        compiled: whether Unsloth's layers are compiled; the plain engine's never are.
     """
     from .models import base_model
     from .profiles import PROFILES
     from .tickets import answer_text, load_split, to_conversation
     from .training import train
 
-    recipe = PROFILES["cpu"].recipe.but(logging_steps=1, save_steps=10_000, warmup_steps=2)
+    recipe = PROFILES["cpu"].recipe.but(logging_steps=1, save_steps=10_000, warmup_steps=2, torch_compile=compiled)
     if library_defaults:
         recipe = recipe.but(attn_implementation=None, group_by_length=False)
     tickets = load_split("train")[:rows]
@@ -90,9 +91,10 @@ def measure_engine(engine: str, rows: int, *, library_defaults: bool = False) ->
     }  # fmt: skip
 
 
-def _child(engine: str, rows: int, library_defaults: bool) -> dict:
+def _child(engine: str, rows: int, library_defaults: bool, compiled: bool) -> dict:
     command = [sys.executable, "-m", "lorakit_helpers.bench", "--engine", engine, "--rows", str(rows), "--json"]
     command += ["--library-defaults"] if library_defaults else []
+    command += [] if compiled else ["--not-compiled"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
@@ -100,16 +102,16 @@ def _child(engine: str, rows: int, library_defaults: bool) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def run_both(rows: int = 160, *, also_matched: bool = False) -> list[dict]:
-    """Measure the course's default path, then the plain engine, one after the other.
+def run_both(rows: int = 160, *, also_matched: bool = False, compiled: bool = True) -> list[dict]:
+    """Measure the course's default path, then the plain engine, one after the other; arguments as for :func:`measure_engine`.
 
     Returns:
         One dict per run: the default path, plain with the libraries' own defaults, and with ``also_matched`` plain with
         the course's attention and data order too. ``ratio`` is the default path's speed over that run's.
     """
-    runs = [_child("unsloth", rows, False), _child("plain", rows, True)]
+    runs = [_child("unsloth", rows, False, compiled), _child("plain", rows, True, compiled)]
     if also_matched:
-        runs.append(_child("plain", rows, False))
+        runs.append(_child("plain", rows, False, compiled))
     for run in runs:
         run["ratio"] = runs[0]["examples_per_s"] / run["examples_per_s"]
     return runs
@@ -131,13 +133,16 @@ def main(argv=None) -> int:
     parser.add_argument("--engine", choices=["unsloth", "plain"], help="measure this one only, in this process")
     parser.add_argument("--rows", type=int, default=160, help="training tickets, one pass (default 160)")
     parser.add_argument("--library-defaults", action="store_true", help="attention and order as the libraries choose")
+    parser.add_argument("--not-compiled", action="store_true", help="leave out torch.compile: quicker to begin, slower steps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     if options.engine:
-        run = measure_engine(options.engine, options.rows, library_defaults=options.library_defaults)
+        run = measure_engine(
+            options.engine, options.rows, library_defaults=options.library_defaults, compiled=not options.not_compiled
+        )
         print(json.dumps(run) if options.json else describe(run))
         return 0
-    runs = run_both(options.rows, also_matched=True)
+    runs = run_both(options.rows, also_matched=True, compiled=not options.not_compiled)
     if options.json:
         print(json.dumps(runs))
     else:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .errors import LorakitError, did_you_mean
+from .evaluation import MAX_NEW_TOKENS
 from .recipes import PROJECTIONS, Recipe
 
 __all__ = ["PROFILES", "Profile", "get_profile"]
@@ -24,6 +25,7 @@ class Profile:
         recipe: the tickets' training recipe.
         train_rows, test_rows: how many tickets are used, the first ones of the (shuffled) file; None means all.
         eval_batch_size: prompts generated at once.
+        max_new_tokens: an answer's longest; ``smoke`` cuts off what is written after eight steps of training anyway.
         measured_on: where this profile was really run, or a sentence that says it was not.
     """
 
@@ -35,6 +37,7 @@ class Profile:
     test_rows: int | None
     eval_batch_size: int
     measured_on: str
+    max_new_tokens: int = MAX_NEW_TOKENS
 
 
 _CPU_RECIPE = Recipe(
@@ -53,7 +56,7 @@ PROFILES = {
     for profile in (
         Profile(
             "smoke", "cpu", SMALL_MODEL, _CPU_RECIPE.but(max_steps=8, warmup_steps=2, logging_steps=2, save_steps=4),
-            train_rows=64, test_rows=8, eval_batch_size=8, measured_on="2 CPU cores, every change (CI)",
+            train_rows=64, test_rows=8, eval_batch_size=8, max_new_tokens=32, measured_on="2 CPU cores, every change (CI)",
         ),
         Profile(
             "cpu", "cpu", SMALL_MODEL, _CPU_RECIPE,

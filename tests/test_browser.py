@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -245,6 +246,13 @@ def up_to_its_last_panel(path) -> None:
     nbformat.write(notebook, path)
 
 
+def link_or_copy(source, target):
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copy2(source, target)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -267,9 +275,12 @@ def jupyterlab(folder, theme="JupyterLab Light", made=MADE):
         path = folder / "settings" / "@jupyterlab" / f"{place}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    home = folder / "home"  # without outputs/ of earlier runs
+    home = folder / "home"
     home.mkdir()
     (home / "data").symlink_to(ROOT / "data")
+    trained = Path("outputs") / "smoke" / "adapters"  # not trained anew where the notebooks have been run; whole files are only
+    if (ROOT / trained).is_dir():  # ever replaced, so that links will do
+        shutil.copytree(ROOT / trained, home / trained, copy_function=link_or_copy)
     port, own = free_port(), {"LORAKIT_HOME": str(home), "LORAKIT_PROFILE": "smoke", "PYTHONPATH": str(ROOT)}
     for name in (
         "JUPYTERLAB_SETTINGS_DIR",
@@ -622,9 +633,9 @@ def test_keys_redraw_quickly(panel, latencies):
     panel.expect_settled()
     panel.root.evaluate(WATCH)
     for name, (kind, *_) in panel.controls.items():
-        keys = {"Checkbox": ["Space"] * 6, "Dropdown": ["End", "Home"] * 3}.get(kind)  # JupyterLab takes the arrows
+        keys = {"Checkbox": ["Space"] * 4, "Dropdown": ["End", "Home"] * 2}.get(kind)  # JupyterLab takes the arrows
         if "Slider" in kind:
-            keys = ["Home", *["ArrowRight"] * 8, *["ArrowLeft"] * 7]  # there and back: some have few steps
+            keys = ["Home", *["ArrowRight"] * 5, *["ArrowLeft"] * 4]  # there and back: some have few steps
         times = [t for key in keys or [] if (t := panel.timed(name, key)) is not None]
         if times:
             latencies[(panel.case.notebook, panel.case.panel, name)] = times
@@ -632,4 +643,4 @@ def test_keys_redraw_quickly(panel, latencies):
         panel.expect_settled()
     mine = [t for (notebook, name, _), times in latencies.items() for t in times
             if (notebook, name) == (panel.case.notebook, panel.case.panel)]  # fmt: skip
-    assert len(mine) >= 15 and p95(mine) <= SLOWEST_MS, sorted(mine)
+    assert len(mine) >= 8 and p95(mine) <= SLOWEST_MS, sorted(mine)
