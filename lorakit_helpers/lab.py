@@ -98,9 +98,10 @@ class RunPlan:
     def __str__(self):
         r = self.recipe
         time = "" if self.seconds is None else f", about {self.seconds:.0f} s at the measured speed"
+        updates = f"{self.updates} update{'' if self.updates == 1 else 's'}"
         return (
             f"{self.size.trainable_params:,} trainable parameters ({self.size.trainable_share:.2%}), update scaled by "
-            f"{r.scaling:g}; about {self.memory.needed_gib:.2f} GiB; {self.updates} updates of {r.examples_per_step} rows, "
+            f"{r.scaling:g}; about {self.memory.needed_gib:.2f} GiB; {updates} of {r.examples_per_step} rows, "
             f"learning rate up to {self.rates.max():.2g}, {self.rates.mean():.2g} on average{time}."
         )
 

@@ -65,7 +65,7 @@ def test_html_from_the_data_is_escaped(report):
     broken = lint([*(row(f"How {i}?", '{"n": 1}') for i in range(6)), row("How?", attack)])
     assert attack in constant.found("constant-answer")[0].message and attack in broken.found("broken-json")[0].examples
     for one in (report, constant, broken):
-        assert set(Page(one.html()).tags) <= {"p", "br", "table", "thead", "tbody", "tr", "th", "td", "b", "code"}
+        assert set(Page(one.html()).tags) <= {"p", "br", "div", "table", "thead", "tbody", "tr", "th", "td", "b", "code"}
     assert "<|im_end|>" in Page(report.html()).text and attack in Page(constant.html()).text
 
 

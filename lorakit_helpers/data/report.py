@@ -92,7 +92,10 @@ class LintReport:
         head = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in heads)
         lines = (str(self), f"format {self.detection}", self._rate())
         lead = f'<p style="line-height:1.5">{"<br>".join(map(escape, lines))}</p>'
-        return f"{lead}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>" if rows else lead
+        if not rows:
+            return lead
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        return f'{lead}<div role="region" aria-label="Findings" tabindex="0" style="overflow-x:auto">{table}</div>'
 
     def _repr_html_(self) -> str:
         return self.html()

@@ -49,7 +49,7 @@ def move_rates(ax, rates) -> None:
     """Show other rates in the axes of :func:`plot_rates`."""
     n, peak = len(rates), max(rates)
     ax.lines[0].set_data((np.arange(n) + 0.5) / n, np.asarray(rates) / (peak or 1))
-    ax.texts[0].set_text(f"peak {peak:.2g}, {n} updates")
+    ax.texts[0].set_text(f"peak {peak:.2g}, {n} update{'' if n == 1 else 's'}")
 
 
 def describe_rates(rates) -> str:

@@ -10,7 +10,7 @@ from ..lowrank.adapter import TARGETS
 from ..plots.figures import png_bytes
 from ..plots.lab import describe_rates, describe_runs, move_rates, plot_rates, plot_runs
 from ..recipes import Recipe
-from ._panel import Panel, labelled, new_image
+from ._panel import Panel, columns, labelled, new_image
 from ._picture import Picture
 from ._status import status
 
@@ -76,12 +76,13 @@ class LabPanel(Panel):
         self.table, self.training, self.bar = w.HTML(), w.HTML(), w.IntProgress(max=1, layout=w.Layout(width="300px"))
         self.runs_image = new_image()
         knobs = [control for control in controls.values() if not isinstance(control, w.Button)]
-        buttons = w.HBox([controls["train"], controls["clear"], controls["reset"], self.bar])
+        buttons = [controls["train"], controls["clear"], controls["reset"], self.bar]
+        buttons = w.HBox(buttons, layout=w.Layout(flex_flow="row wrap"))
         controls["train"].on_click(lambda _: self.train())
         controls["clear"].on_click(lambda _: self.clear())
         self.image = new_image()
         self._wire(
-            controls, rows=[w.HBox([w.VBox(knobs[:5]), w.VBox(knobs[5:])])], pictures=w.VBox([self.table, self.image]),
+            controls, rows=[columns(knobs[:5], knobs[5:])], pictures=w.VBox([self.table, self.image]),
             below=[buttons, self.training, self.runs_image],
         )  # fmt: skip
         self.clear()
@@ -135,7 +136,7 @@ class LabPanel(Panel):
         self._redraw_runs()
 
     def _redraw_runs(self) -> None:
-        self.runs_image.layout.visibility = "visible" if self.runs else "hidden"
+        self.runs_image.layout.display = None if self.runs else "none"
         self.runs_image.value = png_bytes(plot_runs(self.runs).figure)
         self.training.value = status(describe_runs(self.runs))
 
