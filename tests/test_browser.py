@@ -16,10 +16,10 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 
 import nbformat
 import pytest
+from homes import course_home
 
 from lorakit_helpers.files import project_root
 
@@ -246,13 +246,6 @@ def up_to_its_last_panel(path) -> None:
     nbformat.write(notebook, path)
 
 
-def link_or_copy(source, target):
-    try:
-        os.link(source, target)
-    except OSError:  # another disk
-        shutil.copy2(source, target)
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -275,12 +268,7 @@ def jupyterlab(folder, theme="JupyterLab Light", made=MADE):
         path = folder / "settings" / "@jupyterlab" / f"{place}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    home = folder / "home"
-    home.mkdir()
-    (home / "data").symlink_to(ROOT / "data")
-    trained = Path("outputs") / "smoke" / "adapters"  # not trained anew where the notebooks have been run; whole files are only
-    if (ROOT / trained).is_dir():  # ever replaced, so that links will do
-        shutil.copytree(ROOT / trained, home / trained, copy_function=link_or_copy)
+    home = course_home(folder / "home", ["adapters"])  # not trained anew where the notebooks have been run
     port, own = free_port(), {"LORAKIT_HOME": str(home), "LORAKIT_PROFILE": "smoke", "PYTHONPATH": str(ROOT)}
     for name in (
         "JUPYTERLAB_SETTINGS_DIR",

@@ -4,6 +4,7 @@ import time
 
 import nbformat
 import pytest
+from homes import course_home
 from jupyter_client.manager import start_new_kernel
 
 from lorakit_helpers.files import project_root
@@ -42,10 +43,7 @@ def run(client, code, timeout=240, meanwhile=None):
 
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
-    home = tmp_path / "home"
-    home.mkdir()
-    for part in ("data", "notebooks", "requirements"):
-        (home / part).symlink_to(ROOT / part)
+    home = course_home(tmp_path / "home")
     for name, value in (("LORAKIT_HOME", home), ("LORAKIT_PROFILE", "smoke"), ("IPYTHONDIR", tmp_path), ("PYTHONPATH", ROOT)):
         monkeypatch.setenv(name, str(value))
     manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT / "notebooks"))

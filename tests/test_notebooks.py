@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import nbformat
 import pytest
+from homes import course_home
 from nbval.plugin import get_sanitize_patterns
 
 from lorakit_helpers.course import fill_solutions, find_notebooks, widget_errors
@@ -18,10 +18,11 @@ from lorakit_helpers.lessons import LESSONS, running_order
 ROOT = project_root()
 NOTEBOOKS = find_notebooks()
 COURSE = [sys.executable, "-m", "lorakit_helpers.cli", "run", "--profile", "smoke", "--jobs", "2"]
-#: What notebook 07 leaves for those that use it, in ``outputs/smoke``.
-LEFT_BY_07 = ("adapters/tickets", "reports", "speeds.json")
-#: What differs from run to run: measured numbers, with the blanks that pad them in a table.
-SANITIZE = r"""[floats]
+#: What differs from run to run: measured numbers, with the blanks that pad them in a table, and whether an adapter was there.
+SANITIZE = r"""[banner]
+regex: Unsloth [^\n]*\n
+replace:\x20
+[floats]
 regex: [ ]*\d+\.\d+[ ]*
 replace: FLOAT
 [times]
@@ -30,7 +31,10 @@ replace: TIME
 [shares]
 regex: [ ]*\d+% of the bf16
 replace: SHARE
-"""
+[origin]
+regex: trained (now|before) on (\d+) examples(, \d+ steps in *TIME)?
+replace: trained on EXAMPLES
+""".replace(r"\x20", " ")
 
 
 def read(path):
@@ -77,6 +81,8 @@ def test_nbval_passes_over_a_measured_number_however_wide_it_is_and_over_nothing
 
     line = "unsloth  {:6.2f} s  {:3.0f}% of the bf16 matmul peak  {:.2f} GiB, loss of the last 12 steps, {:>4} tokens/s"
     assert seen(line.format(9.87, 9, 0.9, 99)) == seen(line.format(10.12, 101, 12.31, 1000))
+    assert seen("tickets: trained now on 64 examples, 8 steps in 29 s") == seen("tickets: trained before on 64 examples")
+    assert seen("Unsloth 2026.10.9: no GPU found\nUnsloth (CPU): Llama\nrank 16\n") == "rank 16\n"
     assert seen("the last 12 steps, 3 rows") != seen("the last 13 steps, 3 rows")
 
 
@@ -146,25 +152,19 @@ def test_a_second_run_redoes_nothing(learned):
 
 @pytest.mark.notebook
 def test_notebooks_with_their_solutions_pass_every_exercise_and_give_the_same_results(learned, tmp_path):
-    """nbval on the learner's executed copies with the solutions filled in, in course folders without ``outputs/``.
+    """nbval on the learner's executed copies with the solutions filled in; adapters of the first run are not trained again.
 
     A wrong solution, an error or an output that does not repeat fails (floats and times are masked). Only the exercises'
     own cells may print something else than the learner's did: their checks hand on the reference either way. Two
-    processes: the notebooks that stand alone, and those that use notebook 07's result, which they are given.
+    processes: the notebooks that stand alone, and those that use notebook 07's result.
     """
     groups = {}  # on as many threads as before: sums depend on it in their last bits
     for path in learned:
         groups.setdefault((lesson_of(path).uses, threads_of(path)), []).append(path)
     running = []
-    for (used, threads), paths in groups.items():
-        home = tmp_path / f"home{len(running)}"
-        (home / "solved").mkdir(parents=True)
-        for part in ("data", "lorakit_helpers", "notebooks", "requirements"):
-            (home / part).symlink_to(ROOT / part)
-        for left in LEFT_BY_07 if used else ():
-            source, target = ROOT / "outputs" / "smoke" / left, home / "outputs" / "smoke" / left
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    for (_, threads), paths in groups.items():
+        home = course_home(tmp_path / f"home{len(running)}", ["adapters", "reports", "speeds.json"])
+        (home / "solved").mkdir()
         running.append((home, nbval([solved(path, home / "solved") for path in paths], home, threads, "--nbval")))
     codes = [process.wait() for _, process in running]
     reports = [(home / "nbval.log").read_text() for home, _ in running]
