@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .claims import CLAIMS
 from .errors import LorakitError
-from .evalreport import BASELINE, compare_reports
+from .evalreport import BASELINE, EvalReport, compare_reports
 from .evaluation import verdict
 from .evidence import AdapterFound, Evidence, find_evidence
 from .exercises import EXERCISES
@@ -194,20 +194,30 @@ def _alone(after) -> str:
     )  # fmt: skip
 
 
-def _paired(before, after) -> str:
-    differences = {d.name: d for d in compare_reports(before.report, after.report)}
+#: Columns of :func:`paired_rows`.
+PAIRED_HEADS = ("metric", "before", "after", "difference (points)", "verdict")
+
+
+def paired_rows(before: EvalReport, after: EvalReport) -> list[tuple[str, ...]]:
+    """Two reports on the same tickets, metric by metric, with 95 % intervals, the paired difference and its verdict."""
+    differences = {d.name: d for d in compare_reports(before, after)}
     rows = []
-    for name, metric in after.report.metrics.items():
-        old, d = before.report.metrics.get(name), differences.get(name)
+    for name, metric in after.metrics.items():
+        old, d = before.metrics.get(name), differences.get(name)
         change = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]" if d else "–"
         word = verdict(d).split(":")[0] if d else "–"
         shown = f"{name} (lower is better)" if d and d.lower_is_better else name
         rows.append((shown, _share(old) if old else "not measured", _share(metric), change, word))
-    heads = ("metric", "before", "after", "difference (points)", "verdict")
-    said = [f"Loss on the right answers. {verdict(differences['loss'])}"]
+    return rows
+
+
+def _paired(before, after) -> str:
+    rows = paired_rows(before.report, after.report)
+    (loss,) = (d for d in compare_reports(before.report, after.report) if d.name == "loss")
+    said = [f"Loss on the right answers. {verdict(loss)}"]
     if (before.report.recipe or {}).get("system_prompt"):
         said.append(f"Before: the untrained model, asked with the prompt “{before.report.recipe['system_prompt']}”")
-    table = html_table(heads, rows, (1, 2, 3), row_heads=True, caption=_rests_on(after))
+    table = html_table(PAIRED_HEADS, rows, (1, 2, 3), row_heads=True, caption=_rests_on(after))
     return table + "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
 
 

@@ -1,6 +1,7 @@
-"""The README's pictures: three panels in JupyterLab, in the light and the dark theme, as small PNG files.
+"""The README's pictures (three panels in JupyterLab, in both themes, as small PNG files) and its table of before and after.
 
-python scripts/screenshots.py   # docs/screenshots/*.png, about a minute; needs the `test` extra and Chromium
+python scripts/screenshots.py           # docs/screenshots/*.png, about a minute; needs the `test` extra and Chromium
+python scripts/screenshots.py --table   # the table alone, from the reports that notebook 07 leaves in outputs/reports
 
 Prints each panel's sentence: it belongs into the picture's ``alt`` in README.md, which a test compares.
 """
@@ -20,6 +21,8 @@ PANELS = {
     "panel = RankPanel({'a picture': picture()})",
     "scale": "from lorakit_helpers.widgets import ScalePanel\npanel = ScalePanel()",
 }
+#: What stands around the table in README.md.
+MARKS = ("<!-- before and after: scripts/screenshots.py -->", "<!-- end of before and after -->")
 WIDTH_PX = 1150  # of the window: the notebook's cells fill it
 
 
@@ -51,7 +54,33 @@ def take(page, name: str) -> str:
     return panel.get_by_role("status").first.inner_text()
 
 
+def write_table(root: Path = ROOT) -> str:
+    """Put notebook 07's newest results between the README's two marks; returns what was done."""
+    from lorakit_helpers.certificate import PAIRED_HEADS, paired_rows
+    from lorakit_helpers.evidence import find_evidence
+    from lorakit_helpers.files import atomic_write_text
+
+    evidence = find_evidence(root)
+    before, after = evidence.before(), evidence.after()
+    if evidence.quick or before is None or after is None:
+        return "table left as it is: run notebook 07 on a full profile first (`lorakit run 07`)"
+    lines = [PAIRED_HEADS, ["---"] * len(PAIRED_HEADS), *paired_rows(before.report, after.report)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    path = root / "README.md"
+    text = path.read_text(encoding="utf-8")
+    head, rest = text.split(MARKS[0])
+    tail = rest.split(MARKS[1])[1]
+    data = after.report.data
+    said = f"{data['rows']} test tickets, 95 % intervals in brackets; the differences are paired, ticket by ticket."
+    atomic_write_text(path, f"{head}{MARKS[0]}\n{table}\n\n{said}\n{MARKS[1]}{tail}")
+    return f"table written from {before.file} and {after.file}"
+
+
 def main() -> int:
+    sys.path.insert(0, str(ROOT))
+    print(write_table())
+    if "--table" in sys.argv[1:]:
+        return 0
     sys.path.insert(0, str(ROOT / "tests"))
     import test_browser as lab
 

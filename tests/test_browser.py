@@ -397,10 +397,17 @@ class OpenPanel:
 
     def timed(self, name, key):
         """Milliseconds from a key to the last change of sentence and picture; None when it changes neither."""
+        handle = self.handle(name)
+        value = "e => e.checked ?? e.value ?? e.getAttribute('aria-valuenow')"
+        old = handle.evaluate(value)
         self.press(name, key)
+        if handle.evaluate(value) == old:  # it was at that end already
+            return None
         with contextlib.suppress(sync_api.TimeoutError):
             self.page.wait_for_function(
-                "() => seen.texts > 0 && performance.now() - Math.max(seen.key, seen.settled) > 150", timeout=3000, polling=20
+                "() => seen.texts > 0 && performance.now() - Math.max(seen.key, seen.settled) > 150",
+                timeout=SLOWEST_MS,
+                polling=20,
             )
         seen = self.page.evaluate("() => { const now = {...seen}; seen.texts = seen.pictures = 0; return now }")
         return seen["settled"] - seen["key"] if seen["settled"] > seen["key"] else None
