@@ -13,8 +13,8 @@ test: model  ## set up, then all tests: lint, units, notebooks on the smoke prof
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
 	$(BIN)/codespell $(PROSE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not notebook and not browser" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m "notebook or browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not notebook" --ignore tests/test_browser.py -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "notebook or browser" tests/test_notebooks.py tests/test_browser.py
 
 lab: model  ## open JupyterLab on the first notebook
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb

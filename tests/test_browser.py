@@ -47,12 +47,14 @@ class Case:
         panel: the variable that holds it there.
         wanted: Python for the kernel: from ``c``, the controls' values, to the sentence the pure functions give.
         slow: buttons that start costly work, pressed once and not timed; name to a text their sentence then contains.
+        beside: for :func:`for_its_panels`.
     """
 
     notebook: str
     panel: str
     wanted: str
     slow: tuple = ()
+    beside: tuple = ()
 
 
 RANKS = """
@@ -106,7 +108,7 @@ from lorakit_helpers.widgets.quantization_panel import sample_weights
 def wanted(c):
     chosen = sample_weights(c["source"], weights.ravel()[:4096], c["outlier"])
     return describe_quantized(chosen, quantize(chosen, c["format"], c["block_size"], c["double_quant"]))
-"""),
+""", beside=("def text_loss(",)),
     Case("06_chat_templates_and_lengths.ipynb", "panel", """
 from lorakit_helpers.data import length_choice
 from lorakit_helpers.memory import TrainSetup
@@ -116,7 +118,7 @@ def wanted(c):
     setup, sizes = TrainSetup(**METHODS[c["method"]]), {"batch_size": c["batch_size"], "model": c["model"]}
     found = length_choice(*data[c["rows"]], c["max_length"], setup=setup, tokens_per_s=tokens_per_s, **sizes)
     return describe_lengths(found, f"{c['rows']}, {c['method']}")
-"""),
+""", beside=("in WAYS.items()",)),
     Case("08_hyperparameter_lab.ipynb", "panel", """
 from lorakit_helpers.plots.lab import describe_rates
 from lorakit_helpers.widgets.lab_panel import recipe_of
@@ -124,7 +126,7 @@ def wanted(c):
     values = {name: value for name, value in c.items() if name not in ("train", "clear", "reset")}
     found = plan_run(recipe_of(values, whole), lengths, shape, device=profile.device, tokens_per_s=known)
     return f"{found} {describe_rates(found.rates)}"
-"""),
+""", beside=("def gradient(",)),
     Case("09_evaluate.ipynb", "panel", """
 from lorakit_helpers.reading import sentence
 def wanted(c):
@@ -238,11 +240,30 @@ def notebook_of(*sources):
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec})
 
 
-def up_to_its_last_panel(path) -> None:
-    """Cut off a copied notebook's cells below its panels: the tests of the notebooks run them, these do not look at them."""
+def for_its_panels(path, beside=()) -> None:
+    """Cut off a copied notebook's cells below its panels, and costly ones above that no panel rests on.
+
+    The tests of the notebooks run them, these do not look at them. ``beside`` holds texts of such cells; the cells that use
+    names of theirs go too.
+    """
     notebook = nbformat.read(path, as_version=4)
     last = max(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and "Panel(" in cell.source)
-    notebook.cells = notebook.cells[: last + 1]
+    kept, known, gone = [], set(), set()
+    for cell in notebook.cells[: last + 1]:
+        if cell.cell_type == "code":
+            nodes = [*ast.walk(ast.parse(cell.source))]
+            made = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            made |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+            used = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+            if any(text in cell.source for text in beside) or used & (gone - made):
+                gone |= made - known
+                assert "Panel(" not in cell.source, cell.source
+                continue
+            known |= made
+            gone -= made
+        kept.append(cell)
+    assert bool(gone) == bool(beside)
+    notebook.cells = kept
     nbformat.write(notebook, path)
 
 
@@ -256,8 +277,9 @@ def free_port() -> int:
 def jupyterlab(folder, theme="JupyterLab Light", made=MADE):
     """A JupyterLab on copies of the notebooks (autosave would rewrite the originals) and ``made``; yields its address."""
     shutil.copytree(ROOT / "notebooks", folder / "root")
-    for path in {case.notebook for case in CASES if (ROOT / "notebooks" / case.notebook).is_file()}:
-        up_to_its_last_panel(folder / "root" / path)
+    for path, beside in {case.notebook: case.beside for case in CASES}.items():
+        if (ROOT / "notebooks" / path).is_file():
+            for_its_panels(folder / "root" / path, beside)
     for name, sources in made.items():
         nbformat.write(notebook_of(*sources), folder / "root" / name)
     for place, values in (
