@@ -25,16 +25,19 @@ def answer(monkeypatch, tmp_path):
     from huggingface_hub import HfApi as Api
     from huggingface_hub import constants
 
-    state = SimpleNamespace(status=200, code="", asked=[])
+    state = SimpleNamespace(status=200, code="", gated=False, token=None, files={"model.safetensors": 2**30}, asked=[])
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self):
             state.asked.append(self.path)
+            files = [{"rfilename": name, "size": size} for name, size in state.files.items()]
+            body = json.dumps({"id": "org/model", "gated": state.gated, "siblings": files}).encode()
             self.send_response(state.status)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(body)))
             if state.code:
                 self.send_header("X-Error-Code", state.code)
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *args):
             pass
@@ -43,6 +46,7 @@ def answer(monkeypatch, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     state.url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(huggingface_hub, "HfApi", type("Api", (Api,), {"__init__": lambda self: Api.__init__(self, state.url)}))
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: state.token)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(hub, "cached", lambda model_id: False)
@@ -53,25 +57,56 @@ def answer(monkeypatch, tmp_path):
 
 def test_an_open_model_is_let_through(answer):
     check_hub_model(MODEL)
-    assert answer.asked == [f"/api/models/{MODEL}/auth-check"]
+    assert answer.asked == [f"/api/models/{MODEL}?blobs=true"]
 
 
+@pytest.mark.parametrize("status", [200, 403])
 @pytest.mark.parametrize(
     ("model_id", "told"),
     [("meta-llama/Llama-3.1-8B-Instruct", "use unsloth/Meta-Llama-3.1-8B-Instruct, which has the same weights"),
      ("google/gemma-2-2b-it", "look for an open mirror")],
 )  # fmt: skip
-def test_a_gated_model_without_a_token_is_one_sentence_with_the_open_mirror(answer, model_id, told):
-    answer.status, answer.code = 403, "GatedRepo"
-    with pytest.raises(LorakitError, match="a gated repository and no token") as caught:
+def test_a_gated_model_without_a_token_is_one_sentence_with_the_open_mirror(answer, model_id, told, status):
+    answer.status, answer.gated = status, "manual"
+    answer.code = "GatedRepo" if status == 403 else ""
+    with pytest.raises(LorakitError, match=r"gated model .*no token on this machine") as caught:
         check_hub_model(model_id)
     assert told in caught.value.do and "hf auth login" in caught.value.do and "\n" not in str(caught.value)
 
 
-def test_an_unknown_model_is_told_to_check_its_name(answer):
+def test_a_gated_model_is_open_to_a_token_with_access_only(answer):
+    answer.gated, answer.token = "manual", "x"
+    check_hub_model("google/gemma-2-2b-it")
+    assert answer.asked[1:] == ["/api/models/google/gemma-2-2b-it/auth-check"]
+    answer.status, answer.code = 403, "GatedRepo"
+    with pytest.raises(LorakitError, match=r"whose owner has not been given access.*open mirror"):
+        check_hub_model("google/gemma-2-2b-it")
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "no/such/folder"])
+def test_an_unknown_model_is_told_to_check_its_name(answer, name):
     answer.status, answer.code = 401, "RepoNotFound"
-    with pytest.raises(LorakitError, match="no such repository"):
-        check_hub_model("nobody/nothing")
+    with pytest.raises(LorakitError, match=r"no such model on the Hub.*Check the spelling"):
+        check_hub_model(name)
+
+
+def test_a_profiles_model_needs_the_larger_of_both_sizes_and_any_other_its_own(answer, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=9 * 2**30))
+    check_hub_model(MODEL)  # 8.1 GiB with its 4-bit copy
+    answer.files = {"1.safetensors": 5 * 2**30, "2.safetensors": 4 * 2**30, "pytorch_model.bin": 2**40}
+    for name in (MODEL, "unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit"):
+        with pytest.raises(LorakitError, match=r"at least 9\.45 GiB, got 9\.00 GiB free"):
+            check_hub_model(name)
+    answer.files = {"model.safetensors": 6 * 2**30}
+    check_hub_model("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit")
+
+
+def test_files_of_unknown_size_are_not_taken_for_missing_ones(answer):
+    answer.files = {"model.safetensors": None}
+    check_hub_model(MODEL)
+    answer.files = {"pytorch_model.bin": 2**30}
+    with pytest.raises(LorakitError, match="no safetensors"):
+        check_hub_model(MODEL)
 
 
 @pytest.mark.parametrize("how", ["broken", "gone", "offline"])

@@ -20,9 +20,8 @@ from lorakit_helpers.hardware import detect
 from lorakit_helpers.memory import ModelShape, estimate
 from lorakit_helpers.recipes import Recipe
 from lorakit_helpers.scale import Job, read_job, write_job
-from lorakit_helpers.scale import hub as hub_module
 from lorakit_helpers.scale.command import EXIT_TOO_LARGE, _Events
-from lorakit_helpers.scale.hub import check_hub, find_base
+from lorakit_helpers.scale.hub import find_base
 from lorakit_helpers.scale.plan import _masked, memory_setup, plan_job
 
 RECIPE = Recipe(
@@ -262,7 +261,7 @@ def hub(monkeypatch, tmp_path):
     def put(answer, token=None, access=None, free_gib=100.0):
         monkeypatch.setattr("huggingface_hub.HfApi", FakeHub(answer, access))
         monkeypatch.setattr("huggingface_hub.get_token", lambda: token)
-        monkeypatch.setattr(hub_module, "cached", lambda name: False)
+        monkeypatch.setattr("lorakit_helpers.hub.cached", lambda name: False)
         usage = SimpleNamespace(free=int(free_gib * 2**30))
         monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
 
@@ -272,7 +271,7 @@ def hub(monkeypatch, tmp_path):
 def test_a_gated_model_without_a_token_is_told_before_the_download(hub):
     hub(info(gated="manual"))
     with pytest.raises(LorakitError, match=r"gated model .*no token.*hf auth login"):
-        check_hub("meta/secret")
+        find_base(Job(base="meta/secret"))
 
 
 def test_a_token_without_access_to_a_gated_model_is_told_so(hub):
@@ -280,42 +279,45 @@ def test_a_token_without_access_to_a_gated_model_is_told_so(hub):
 
     hub(info(gated="auto"), token="x", access=http(GatedRepoError))
     with pytest.raises(LorakitError, match="has not been given access"):
-        check_hub("meta/secret")
+        find_base(Job(base="meta/secret"))
     hub(info(gated="auto"), token="x")
-    check_hub("meta/secret")
+    find_base(Job(base="meta/secret"))
 
 
 def test_too_little_disk_is_told_before_the_download_with_the_size_needed(hub):
     hub(info(gib=10), free_gib=10.4)
-    with pytest.raises(LorakitError, match=r"10\.40 GiB free.*|at least 10\.50 GiB"):
-        check_hub("org/large")
+    with pytest.raises(LorakitError, match=r"at least 10\.50 GiB, got 10\.40 GiB free"):
+        find_base(Job(base="org/large"))
     hub(info(gib=10), free_gib=10.6)
-    check_hub("org/large")
+    find_base(Job(base="org/large"))
 
 
 def test_weights_that_are_no_safetensors_are_refused(hub):
     hub(info(name="pytorch_model.bin"))
     with pytest.raises(LorakitError, match="no safetensors"):
-        check_hub("org/old")
+        find_base(Job(base="org/old"))
 
 
 def test_no_answer_and_an_unknown_name_are_told_apart(hub):
     import httpx
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    for error in (OSError("no route"), httpx.ConnectError("no route")):
+    for error in (OSError("no route"), httpx.ConnectError("no route"), ValueError("no JSON")):
         hub(error)
         with pytest.raises(LorakitError, match=r"answer from the Hub.*profile: cpu"):
-            check_hub("org/model")
+            find_base(Job(base="org/model"))
     hub(http(RepositoryNotFoundError))
     with pytest.raises(LorakitError, match="no such model on the Hub"):
-        check_hub("org/modle")
+        find_base(Job(base="org/modle"))
+    hub(HFValidationError("not a name"))
+    with pytest.raises(LorakitError, match=r"no such folder here.*Check the spelling"):
+        find_base(Job(base="models/of mine/small"))
 
 
 def test_a_model_in_the_cache_is_not_asked_about(monkeypatch):
-    monkeypatch.setattr(hub_module, "cached", lambda name: True)
+    monkeypatch.setattr("lorakit_helpers.hub.cached", lambda name: True)
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: pytest.fail("asked"))
-    check_hub("org/model")
+    find_base(Job(base="org/model"))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer_config.json"])
