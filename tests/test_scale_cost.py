@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lorakit_helpers.bench import flops_per_step
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.files import project_root
 from lorakit_helpers.memory import GPUS, ModelShape, TrainSetup, find_model
@@ -17,8 +18,11 @@ LLAMA = find_model("Llama-3.1-8B").shape
 SETUP = TrainSetup(r=32, seq_len=2048, gradient_checkpointing=True)
 
 
-def counted_by_torch(shape, setup):
-    """Operations of one real forward and backward pass through the peft model, counted by torch's FlopCounterMode."""
+def counted_by_torch(shape, setup, loss_tokens=0):
+    """Operations of one real forward and backward pass through the peft model, by name, as torch's FlopCounterMode counts.
+
+    ``loss_tokens`` is how many of the sequence's tokens go through the output layer; 0 means all.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from torch.utils.flop_counter import FlopCounterMode
@@ -36,9 +40,9 @@ def counted_by_torch(shape, setup):
         mask = torch.zeros((1, 1, setup.seq_len, setup.seq_len))
         positions = torch.arange(setup.seq_len)[None]
         with FlopCounterMode(display=False) as counter:
-            logits = model.train()(input_ids=tokens, attention_mask=mask, position_ids=positions).logits
-            logits.sum().backward()
-    return counter.get_total_flops() / setup.seq_len
+            rest = {"position_ids": positions, "logits_to_keep": loss_tokens}
+            model.train()(input_ids=tokens, attention_mask=mask, **rest).logits.sum().backward()
+    return {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -46,7 +50,23 @@ def counted_by_torch(shape, setup):
 def test_operations_are_those_torch_counts_in_the_real_model(method, length, again):
     setup = TrainSetup(method=method, r=8, seq_len=length, gradient_checkpointing=again)
     ours = token_operations(SMALL, setup, masked=False)
-    assert ours.total == pytest.approx(counted_by_torch(SMALL, setup), rel=0.005)
+    assert ours.total == pytest.approx(sum(counted_by_torch(SMALL, setup).values()) / length, rel=0.005)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("loss_tokens", [7, 64])
+def test_the_benchmark_counts_products_with_weights_and_the_head_only_where_the_loss_is(loss_tokens, again):
+    setup = TrainSetup(method="lora", r=8, seq_len=64)
+    counted = counted_by_torch(SMALL, setup, loss_tokens)
+    assert set(counted) == {"aten.mm", "aten.bmm"}  # attention's scores are batched products
+    ours = flops_per_step(SMALL, setup.but(gradient_checkpointing=again), 64, loss_tokens)
+    assert ours == pytest.approx(counted["aten.mm"], rel=1e-9)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_of_tokens_with_a_loss_is_from_0_to_1(share):
+    with pytest.raises(LorakitError, match="loss_share"):
+        token_operations(SMALL, TrainSetup(), loss_share=share)
 
 
 def test_a_causal_mask_leaves_half_of_the_attention():
