@@ -31,23 +31,24 @@ def matmul_peak(seconds: float = 1.0) -> float:
     return best
 
 
-def flops_per_step(config, r: int, tokens: float, trained_tokens: float) -> float:
-    """Floating-point operations of one LoRA step, matrix products only, attention scores left out.
+def flops_per_step(shape, setup, tokens: float, trained_tokens: float) -> float:
+    """Floating-point operations of one LoRA step, as :func:`lorakit_helpers.scale.token_operations` counts them.
 
-    A frozen weight costs 2 operations per token forward and 2 backward (no weight gradient); an adapter weight
-    costs 6; the LM head is needed only where the loss is.
+    Products with weights only, each counted once: attention scores and what gradient checkpointing computes again, which
+    ``TokenOperations.total`` holds, are left out, and the LM head is needed only where the loss is.
 
     Args:
-        config: the model's Hugging Face config (Llama-like).
-        r: rank, on all seven projections.
-        tokens, trained_tokens: per step, padding not counted.
+        shape: the model's :class:`~lorakit_helpers.memory.ModelShape`.
+        setup: its :class:`~lorakit_helpers.memory.TrainSetup`; method, rank and targets count.
+        tokens, trained_tokens: per step, padding not counted; the second is the part of the first that has a loss.
+
+    Raises:
+        LorakitError: for more trained tokens than tokens.
     """
-    h, m, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    kv = config.num_key_value_heads * (getattr(config, "head_dim", None) or h // config.num_attention_heads)
-    shapes = [(h, h), (h, kv), (h, kv), (h, h), (h, m), (h, m), (m, h)]
-    frozen = layers * sum(a * b for a, b in shapes)
-    adapter = layers * sum(r * (a + b) for a, b in shapes)
-    return tokens * (4 * frozen + 6 * adapter) + trained_tokens * 4 * config.vocab_size * h
+    from .scale import token_operations
+
+    each = token_operations(shape, setup, loss_share=trained_tokens / tokens)
+    return tokens * (each.frozen_forward + each.frozen_backward + each.weight_gradients + each.adapters)
 
 
 def measure_engine(engine: str, rows: int, *, library_defaults: bool = False, compiled: bool = True) -> dict:
@@ -59,6 +60,8 @@ def measure_engine(engine: str, rows: int, *, library_defaults: bool = False, co
         library_defaults: attention and data order as the libraries choose, instead of the course's recipe.
         compiled: whether Unsloth's layers are compiled; the plain engine's never are.
     """
+    from .lab import setup_of
+    from .memory import ModelShape
     from .models import base_model
     from .profiles import PROFILES
     from .tickets import answer_text, load_split, to_conversation
@@ -79,10 +82,10 @@ def measure_engine(engine: str, rows: int, *, library_defaults: bool = False, co
         ends.setdefault(step, moment)
     seconds = ends[run.log.max_steps] - ends[WARM_UP_STEPS]
     share = 1 - WARM_UP_STEPS / run.log.max_steps
-    config = run.model.get_base_model().config
+    shape = ModelShape.from_config(run.model.get_base_model().config)
     ends_of_turn = 2  # <|im_end|> and the line break after it, both trained
     trained = sum(len(run.tokenizer(answer_text(t.answer))["input_ids"]) + ends_of_turn for t in tickets)
-    flops = flops_per_step(config, recipe.r, run.log.tokens * share, trained * share)
+    flops = flops_per_step(shape, setup_of(recipe, recipe.max_length, "cpu"), run.log.tokens * share, trained * share)
     return {
         "engine": engine, "library_defaults": library_defaults, "rows": rows, "steps": run.log.max_steps, "seconds": seconds,
         "examples_per_s": rows * share / seconds, "tokens_per_s": run.log.tokens * share / seconds,

@@ -68,7 +68,7 @@ class TokenOperations:
         return f"{self.total / 1e9:.2f}e9 operations a token ({parts})"
 
 
-def token_operations(shape: ModelShape, setup: TrainSetup, *, masked: bool = True) -> TokenOperations:
+def token_operations(shape: ModelShape, setup: TrainSetup, *, masked: bool = True, loss_share: float = 1.0) -> TokenOperations:
     """Count the operations of training on one token of a sequence of ``setup.seq_len``.
 
     A weight costs 2 operations forward and 2 for the gradient that flows on (arXiv:2001.08361, section 2.1); trained ones 2
@@ -77,6 +77,10 @@ def token_operations(shape: ModelShape, setup: TrainSetup, *, masked: bool = Tru
     Args:
         shape, setup: the model, and how it is trained (method, r, targets, length, checkpointing).
         masked: whether the kernel leaves out what the causal mask hides (FlashAttention does).
+        loss_share: for which share of the tokens, 0 to 1, the base's output layer is computed: those that have a loss.
+
+    Raises:
+        LorakitError: for a share outside 0 to 1, or targets the model does not have.
 
     Example:
         >>> from lorakit_helpers.memory import TrainSetup, find_model
@@ -85,7 +89,9 @@ def token_operations(shape: ModelShape, setup: TrainSetup, *, masked: bool = Tru
         >>> f"{found.total:.2e}", f"{found.recomputed / found.total:.0%}"
         ('4.68e+10', '31%')
     """
-    head = shape.vocab_size * shape.hidden_size
+    if not 0 <= loss_share <= 1:
+        raise LorakitError("loss_share", got=repr(loss_share), expected="a share from 0 to 1", do="Use 1 for every token.")
+    head = loss_share * shape.vocab_size * shape.hidden_size
     weights, full = shape.linear_params + head, setup.method == "full"
     adapters = 0 if full else shape.trainable_params(setup.r, shape.adapted(setup.target_modules))
     attention = (2 if masked else 4) * setup.seq_len * shape.q_size * shape.num_layers
