@@ -230,9 +230,11 @@ def run_notebooks(paths: list[Path], build: Path, *, jobs: int = 1, uses=None, t
 
 
 def _most_used_first(paths: list[Path], uses: dict) -> list[Path]:
-    """Those that others wait for, then the long ones, so that no core is idle at the end."""
-    minutes = {lesson.stem: lesson.minutes for lesson in LESSONS}
-    return sorted(paths, key=lambda path: (path.stem[:2] not in uses.values(), -minutes.get(path.stem, 0)))
+    """Those that others wait for, then the long ones, so that no core is idle at the end; the closing lesson sums up, last."""
+    minutes, closing = {lesson.stem: lesson.minutes for lesson in LESSONS}, LESSONS[-1].stem
+    return sorted(
+        paths, key=lambda path: (path.stem[:2] not in uses.values(), path.stem == closing, -minutes.get(path.stem, 0))
+    )
 
 
 def widget_errors(notebook) -> list[str]:
