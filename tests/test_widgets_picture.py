@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from lorakit_helpers.widgets import LoRAPanel, QuantizationPanel, RankPanel
+from lorakit_helpers.widgets import LoRAPanel, MemoryPanel, QuantizationPanel, RankPanel, ScalePanel
 
 RNG = np.random.default_rng(0)
 MATRICES = {"square": RNG.normal(size=(20, 20)), "wide": RNG.normal(size=(30, 120)), "zeros": np.zeros((8, 8))}
@@ -15,11 +15,29 @@ MAKE = {
     "rank": lambda: RankPanel(MATRICES),
     "lora": LoRAPanel,
     "quantization": lambda: QuantizationPanel(RNG.normal(size=(64, 64))),
+    "memory": MemoryPanel,
+    "scale": ScalePanel,
 }
 CHANGES = {
     "rank": [("rank", 20), ("matrix", "wide"), ("rank", 0), ("matrix", "zeros"), ("matrix", "square"), ("rank", 11)],
     "lora": [("r", 128), ("model", "SmolLM2-135M"), ("r", 1), ("targets", "q and v"), ("model", "Llama-3.3-70B"), ("r", 4)],
     "quantization": [("format", "int8"), ("outlier", 100), ("block_size", 4096), ("format", "fp4"), ("block_size", 32)],
+    "memory": [
+        ("r", 64),
+        ("gpu", "RTX 4090"),
+        ("micro_batch", 8),
+        ("model", "SmolLM2-135M"),
+        ("gpu", "RTX 3060 12 GB"),
+        ("r", 4),
+    ],
+    "scale": [
+        ("gpus", 4),
+        ("gpu", "RTX 3060 12 GB"),
+        ("micro_batch", 4),
+        ("model", "Llama-3.1-8B"),
+        ("gpu", "RTX 4090"),
+        ("gpus", 1),
+    ],
 }
 
 
