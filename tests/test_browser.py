@@ -251,13 +251,16 @@ def for_its_panels(path, beside=()) -> None:
     kept, known, gone = [], set(), set()
     for cell in notebook.cells[: last + 1]:
         if cell.cell_type == "code":
-            nodes = [*ast.walk(ast.parse(cell.source))]
+            tree = ast.parse(cell.source)
+            nodes = [*ast.walk(tree)]
             made = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
             made |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
             used = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
             if any(text in cell.source for text in beside) or used & (gone - made):
                 gone |= made - known
                 assert "Panel(" not in cell.source, cell.source
+                imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+                kept.append(nbformat.v4.new_code_cell("\n".join(map(ast.unparse, imports))))
                 continue
             known |= made
             gone -= made
