@@ -12,7 +12,7 @@ from pathlib import Path
 from .claims import CLAIMS
 from .errors import LorakitError
 from .evalreport import BASELINE, EvalReport, compare_reports
-from .evaluation import verdict
+from .evaluation import Difference, verdict
 from .evidence import AdapterFound, Evidence, find_evidence
 from .exercises import EXERCISES
 from .files import atomic_write_text, project_root
@@ -198,10 +198,14 @@ def _alone(after) -> str:
 PAIRED_HEADS = ("metric", "before", "after", "difference (points)", "verdict")
 
 
-def paired_rows(before: EvalReport, after: EvalReport) -> list[tuple[str, ...]]:
-    """Two reports on the same tickets, metric by metric, with 95 % intervals, the paired difference and its verdict."""
-    differences = {d.name: d for d in compare_reports(before, after)}
-    rows = []
+def paired_rows(before: EvalReport, after: EvalReport, found: list[Difference]) -> list[tuple[str, ...]]:
+    """Two reports on the same tickets, metric by metric, with 95 % intervals, the paired difference and its verdict.
+
+    Args:
+        before, after: the reports.
+        found: what :func:`lorakit_helpers.evalreport.compare_reports` says of them.
+    """
+    differences, rows = {d.name: d for d in found}, []
     for name, metric in after.metrics.items():
         old, d = before.metrics.get(name), differences.get(name)
         change = f"{100 * d.difference:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]" if d else "–"
@@ -212,8 +216,9 @@ def paired_rows(before: EvalReport, after: EvalReport) -> list[tuple[str, ...]]:
 
 
 def _paired(before, after) -> str:
-    rows = paired_rows(before.report, after.report)
-    (loss,) = (d for d in compare_reports(before.report, after.report) if d.name == "loss")
+    found = compare_reports(before.report, after.report)
+    rows = paired_rows(before.report, after.report, found)
+    (loss,) = (d for d in found if d.name == "loss")
     said = [f"Loss on the right answers. {verdict(loss)}"]
     if (before.report.recipe or {}).get("system_prompt"):
         said.append(f"Before: the untrained model, asked with the prompt “{before.report.recipe['system_prompt']}”")

@@ -57,6 +57,7 @@ def take(page, name: str) -> str:
 def write_table(root: Path = ROOT) -> str:
     """Put notebook 07's newest results between the README's two marks; returns what was done."""
     from lorakit_helpers.certificate import PAIRED_HEADS, paired_rows
+    from lorakit_helpers.evalreport import compare_reports
     from lorakit_helpers.evidence import find_evidence
     from lorakit_helpers.files import atomic_write_text
 
@@ -64,7 +65,8 @@ def write_table(root: Path = ROOT) -> str:
     before, after = evidence.before(), evidence.after()
     if evidence.quick or before is None or after is None:
         return "table left as it is: run notebook 07 on a full profile first (`lorakit run 07`)"
-    lines = [PAIRED_HEADS, ["---"] * len(PAIRED_HEADS), *paired_rows(before.report, after.report)]
+    reports = before.report, after.report
+    lines = [PAIRED_HEADS, ["---"] * len(PAIRED_HEADS), *paired_rows(*reports, compare_reports(*reports))]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     path = root / "README.md"
     text = path.read_text(encoding="utf-8")

@@ -430,9 +430,7 @@ class OpenPanel:
             return None
         with contextlib.suppress(sync_api.TimeoutError):
             self.page.wait_for_function(
-                "() => seen.texts > 0 && performance.now() - Math.max(seen.key, seen.settled) > 150",
-                timeout=SLOWEST_MS,
-                polling=20,
+                "() => seen.texts > 0 && performance.now() - Math.max(seen.key, seen.settled) > 150", timeout=3000, polling=20
             )
         seen = self.page.evaluate("() => { const now = {...seen}; seen.texts = seen.pictures = 0; return now }")
         return seen["settled"] - seen["key"] if seen["settled"] > seen["key"] else None
@@ -653,9 +651,9 @@ def test_keys_redraw_quickly(panel, latencies):
     panel.expect_settled()
     panel.root.evaluate(WATCH)
     for name, (kind, *_) in panel.controls.items():
-        keys = {"Checkbox": ["Space"] * 4, "Dropdown": ["End", "Home"] * 2}.get(kind)  # JupyterLab takes the arrows
+        keys = {"Checkbox": ["Space"] * 6, "Dropdown": ["End", "Home"] * 3}.get(kind)  # JupyterLab takes the arrows
         if "Slider" in kind:
-            keys = ["Home", *["ArrowRight"] * 5, *["ArrowLeft"] * 4]  # there and back: some have few steps
+            keys = ["Home", *["ArrowRight"] * 8, *["ArrowLeft"] * 7]  # there and back: some have few steps
         times = [t for key in keys or [] if (t := panel.timed(name, key)) is not None]
         if times:
             latencies[(panel.case.notebook, panel.case.panel, name)] = times
@@ -663,4 +661,4 @@ def test_keys_redraw_quickly(panel, latencies):
         panel.expect_settled()
     mine = [t for (notebook, name, _), times in latencies.items() for t in times
             if (notebook, name) == (panel.case.notebook, panel.case.panel)]  # fmt: skip
-    assert len(mine) >= 8 and p95(mine) <= SLOWEST_MS, sorted(mine)
+    assert len(mine) >= 15 and p95(mine) <= SLOWEST_MS, sorted(mine)

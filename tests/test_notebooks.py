@@ -99,11 +99,11 @@ def shared_out(paths):
 
     Each notebook runs on as many threads as in ``build/`` (None: the libraries' choice): sums depend on it in their last bits.
     """
-    groups = {}
-    for path in sorted(paths, key=lambda path: -read(path).metadata.papermill.duration):
+    seconds, groups = {path: read(path).metadata.papermill.duration for path in paths}, {}
+    for path in sorted(paths, key=seconds.get, reverse=True):
         threads = json.loads((ROOT / "build" / "stamps" / f"{path.stem}.json").read_text())["threads"]
         halves = groups.setdefault(threads, ([], []))
-        min(halves, key=lambda half: sum(read(p).metadata.papermill.duration for p in half)).append(path)
+        min(halves, key=lambda half: sum(map(seconds.get, half))).append(path)
     return [(threads, half) for threads, halves in groups.items() for half in halves if half]
 
 

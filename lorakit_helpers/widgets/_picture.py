@@ -23,7 +23,7 @@ class Picture:
         for artist in self.moving:
             artist.set_animated(True)
         self._canvas.draw()
-        self._still = self._under = self._canvas.copy_from_bbox(figure.bbox)
+        self._still = self._canvas.copy_from_bbox(figure.bbox)
         self._axes = [*takewhile(lambda artist: isinstance(artist, Axis), self.moving)]
         self._limits = None
 
