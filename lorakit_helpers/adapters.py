@@ -105,7 +105,7 @@ def plain_style_adapter(profile: Profile, base: str, outputs, *, listeners=()) -
     from . import plain_style
 
     rows = [plain_style.to_conversation(pair) for pair in plain_style.load_split("train")]
-    rows = rows[: min(QUICK_ROWS, profile.train_rows or QUICK_ROWS)]
+    rows = rows[: min(QUICK_ROWS, (profile.train_rows or 4 * QUICK_ROWS) // 4)]
     recipe = quick_recipe(profile, len(rows))
     recipe = recipe.but(max_length=max(recipe.max_length, 384))  # replies are longer than tickets
     return ready_adapter("plain-style-quick", recipe, rows, base, outputs, listeners=listeners)

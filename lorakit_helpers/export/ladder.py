@@ -23,10 +23,15 @@ TIMED = 2  # tickets answered one at a time, for the speed
 
 
 class TorchModel:
-    """A transformers model (or peft model, merged or not) and its tokenizer."""
+    """A transformers model (or peft model, merged or not) and its tokenizer.
 
-    def __init__(self, model, tokenizer):
-        self.model, self.tokenizer = model.eval(), tokenizer
+    Args:
+        model, tokenizer: both loaded.
+        max_new_tokens: an answer's longest.
+    """
+
+    def __init__(self, model, tokenizer, max_new_tokens: int = MAX_NEW_TOKENS):
+        self.model, self.tokenizer, self.max_new_tokens = model.eval(), tokenizer, max_new_tokens
 
     def log_probabilities(self, ids: list[int], start: int) -> np.ndarray:
         """``(len(ids) - start, vocabulary)``: log-probabilities of each token from ``start`` on, given those before it."""
@@ -38,7 +43,7 @@ class TorchModel:
         return logits.log_softmax(-1).cpu().numpy()
 
     def answers(self, prompts: list[list[int]], at_once: int = 12) -> list[list[int]]:
-        """Greedy continuations, at most ``MAX_NEW_TOKENS`` tokens each, the end token included where it came."""
+        """Greedy continuations, at most ``max_new_tokens`` tokens each, the end token included where it came."""
         import torch
 
         pad, end, found = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, []
@@ -49,8 +54,8 @@ class TorchModel:
             mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in chosen], device=self.model.device)
             with torch.inference_mode():
                 out = self.model.generate(
-                    input_ids=ids, attention_mask=mask, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, pad_token_id=pad,
-                    eos_token_id=end,
+                    input_ids=ids, attention_mask=mask, max_new_tokens=self.max_new_tokens, do_sample=False,
+                    pad_token_id=pad, eos_token_id=end,
                 )  # fmt: skip
             for row in out[:, width:].tolist():
                 found.append(row[: row.index(end) + 1] if end in row else row)
@@ -64,12 +69,13 @@ class GgufModel:
         path: the file.
         context: longest sequence in tokens.
         lora: path of an adapter from :func:`~lorakit_helpers.export.gguf.lora_to_gguf`.
+        max_new_tokens: as for :class:`TorchModel`.
 
     Raises:
         LorakitError: when llama-cpp-python is missing or cannot read the file.
     """
 
-    def __init__(self, path, *, context: int = 512, lora=None):
+    def __init__(self, path, *, context: int = 512, lora=None, max_new_tokens: int = MAX_NEW_TOKENS):
         from .gguf import INSTALL
         from .header import read_header
 
@@ -89,7 +95,7 @@ class GgufModel:
             raise LorakitError(
                 f"GGUF {path}", got=str(error), expected="a model llama.cpp can load", do="Export it again."
             ) from error
-        self.end = self.llama.token_eos()
+        self.end, self.max_new_tokens = self.llama.token_eos(), max_new_tokens
 
     def log_probabilities(self, ids: list[int], start: int) -> np.ndarray:
         self.llama.reset()
@@ -107,7 +113,7 @@ class GgufModel:
         self.llama.reset()
         for token in self.llama.generate(ids, temp=0.0, repeat_penalty=1.0):
             found.append(token)
-            if token == self.end or len(found) == MAX_NEW_TOKENS:
+            if token == self.end or len(found) == self.max_new_tokens:
                 break
         return found
 

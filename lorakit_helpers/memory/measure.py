@@ -8,7 +8,7 @@ __all__ = ["measure"]
 
 
 def measure(model=None, setup: TrainSetup | None = None, *, seed: int = 0) -> MemoryEstimate:
-    """Train two real steps and report the peak allocated in the second, when gradients and optimizer states exist.
+    """Train a short step, then a real one, and report the peak allocated in that, when gradients and optimizer states exist.
 
     On a GPU the number is ``torch.cuda.max_memory_allocated()``; on a CPU the profiler's record of every allocation
     (``torch.profiler`` with ``profile_memory``) on top of the tensors that were there before the step. Neither counts what
@@ -44,7 +44,7 @@ def measure(model=None, setup: TrainSetup | None = None, *, seed: int = 0) -> Me
     tokens = torch.randint(vocab_size, (setup.micro_batch, setup.seq_len), device=device)
     trained = [p for p in net.parameters() if p.requires_grad]
     optimizer = _real.optimizer(trained, setup, device)
-    _real.step(net, tokens, optimizer, setup, device)  # makes gradients and states
+    _real.step(net, tokens[:1, :8], optimizer, setup, device)  # makes gradients and states, which do not depend on the batch
     record = (_real.peak_on_gpu if device == "cuda" else _real.peak_on_cpu)(net, tokens, optimizer, setup)
     return _result(record, device, setup)
 
