@@ -34,17 +34,18 @@ import json, sys
 from lorakit_helpers.recipes import Recipe
 from lorakit_helpers.tickets import load_split, to_conversation
 from lorakit_helpers.training import train
-base, out, engine, steps = sys.argv[1:5]
+from torch._dynamo.utils import counters
+base, out, engine, steps, seed, compiled = sys.argv[1:7]
 recipe = Recipe(r=4, lora_alpha=8, learning_rate=1e-3, max_steps=int(steps), warmup_steps=1, per_device_train_batch_size=2,
-                logging_steps=1, save_steps=2, attn_implementation="eager", seed=int(sys.argv[5]) if len(sys.argv) > 5 else 42)
+                logging_steps=1, save_steps=2, attn_implementation="eager", seed=int(seed), torch_compile=compiled == "True")
 run = train(recipe, [to_conversation(t) for t in load_split("train")[:16]], base, engine=engine, output_dir=out)
 print("RESULT" + json.dumps({"losses": run.log.losses, "steps": run.log.steps, "resumed": run.resumed_from,
-                             "tokens": run.log.tokens}))
+                             "tokens": run.log.tokens, "frames": counters["frames"]["ok"]}))
 """
 
 
-def train_in_child(tiny, out, engine="unsloth", steps=6, seed=42):
-    return json.loads(child(RUN, tiny, out, engine, steps, seed).split("RESULT")[1])
+def train_in_child(tiny, out, engine="unsloth", steps=6, seed=42, compiled=False):
+    return json.loads(child(RUN, tiny, out, engine, steps, seed, compiled).split("RESULT")[1])
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,13 @@ def test_both_engines_learn_alike(tiny, tmp_path, whole):
 
 
 @pytest.mark.training
+def test_compiled_layers_learn_alike(tiny, tmp_path, whole):
+    compiled = train_in_child(tiny, tmp_path / "compiled", compiled=True)
+    assert compiled["frames"] > whole["frames"]
+    assert compiled["losses"] == pytest.approx(whole["losses"], rel=0.02)
+
+
+@pytest.mark.training
 def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_losses(tiny, tmp_path, whole):
     kill = RUN.replace(
         "run = train(", "import os, signal\nrun = train("
@@ -75,7 +83,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_losses(tiny, tmp_p
         "output_dir=out)",
         "output_dir=out, listeners=[lambda log: log.step == 5 and os.kill(os.getpid(), signal.SIGKILL)])",
     )  # fmt: skip
-    child(kill, tiny, tmp_path / "killed", "unsloth", 6, expect=-9)
+    child(kill, tiny, tmp_path / "killed", "unsloth", 6, 42, False, expect=-9)
     again = train_in_child(tiny, tmp_path / "killed")
     assert again["resumed"] == 4
     assert again["losses"] == pytest.approx(whole["losses"], rel=1e-6)
