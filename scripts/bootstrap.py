@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 
@@ -42,9 +43,12 @@ def gguf():
     converter = [name for name in names if name.startswith("convert")]
     run([*pip, "--upgrade", "--target", folder, *converter], "could not install the GGUF converter")
     others = [name for name in names if name not in converter]
-    # Without the multimodal library, a third of the compile time. For AVX2 rather than for this very processor: with AMX
-    # instructions this llama.cpp dies of an illegal instruction. No cached wheel, which may have been built otherwise.
-    os.environ["CMAKE_ARGS"] = (os.environ.get("CMAKE_ARGS", "") + " -DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF").strip()
+    # Without the multimodal library and the command line's, more than half of the compile time. For AVX2 rather than for
+    # this very processor: with AMX instructions this llama.cpp dies of an illegal instruction. No cached wheel, which may
+    # have been built otherwise.
+    include = shlex.quote(os.path.join(ROOT, "scripts", "llama_cpp.cmake").replace(os.sep, "/"))
+    ours = "-DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=" + include
+    os.environ["CMAKE_ARGS"] = (os.environ.get("CMAKE_ARGS", "") + " " + ours).strip()
     run([*pip, "--no-cache-dir", *others], "could not install llama.cpp (Debian: install g++ and cmake)")
     with open(stamp_file + ".new", "w") as file:
         file.write(want)

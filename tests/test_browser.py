@@ -428,10 +428,8 @@ class OpenPanel:
         self.press(name, key)
         if handle.evaluate(value) == old:  # it was at that end already
             return None
-        with contextlib.suppress(sync_api.TimeoutError):
-            self.page.wait_for_function(
-                "() => seen.texts > 0 && performance.now() - Math.max(seen.key, seen.settled) > 150", timeout=3000, polling=20
-            )
+        self.notebook.ask("0")  # the kernel answers in order: what the key changed was sent before this comes back
+        self.page.wait_for_function("() => performance.now() - Math.max(seen.key, seen.settled) > 150", polling=20)
         seen = self.page.evaluate("() => { const now = {...seen}; seen.texts = seen.pictures = 0; return now }")
         return seen["settled"] - seen["key"] if seen["settled"] > seen["key"] else None
 
@@ -576,8 +574,9 @@ def test_upload_panel_reads_a_file_of_the_learners_disk_refuses_another_and_rese
     sync_api.expect(status_of(page)).to_have_text(start)
 
 
-def test_blind_votes_are_counted_and_revealed_by_keyboard(run_all):
-    panel = OpenPanel(run_all("09_evaluate.ipynb"), next(case for case in CASES if case.notebook[:2] == "09"))
+def test_blind_votes_are_counted_and_revealed_by_keyboard(panel):
+    if "blind" not in panel.controls:
+        pytest.skip("nothing is voted on in this panel")
     panel.press("reset", "Enter")
     panel.press("blind", "Space")
     panel.expect_settled(blind=True, ticket=1)

@@ -113,10 +113,11 @@ def test_unknown_profile_is_answered_with_the_nearest(typo, near):
     assert (f"Did you mean {near}?" if near else "Use auto") in str(caught.value)
 
 
-def test_smoke_differs_from_cpu_in_sizes_only():
+def test_smoke_differs_from_cpu_in_sizes_only_and_does_not_compile_for_so_few_steps():
     smoke, cpu = PROFILES["smoke"], PROFILES["cpu"]
     changed = {name for name in FIELDS if getattr(smoke.recipe, name) != getattr(cpu.recipe, name)}
-    assert changed <= {"max_steps", "warmup_steps", "logging_steps", "save_steps"}
+    assert changed <= {"max_steps", "warmup_steps", "logging_steps", "save_steps", "torch_compile"}
+    assert cpu.recipe.torch_compile and not smoke.recipe.torch_compile
     assert (smoke.device, smoke.model_id) == (cpu.device, cpu.model_id) == ("cpu", SMALL_MODEL)
 
 
