@@ -22,7 +22,7 @@ lab: model  ## open JupyterLab on the first notebook
 setup:
 	@$(PYTHON) scripts/bootstrap.py
 
-gguf:  ## set up, and llama.cpp's parts for notebook 10 (compiled: 5 to 10 minutes)
+gguf:  ## set up, and llama.cpp's parts for notebook 10 (compiled: 2 to 5 minutes)
 	@$(PYTHON) scripts/bootstrap.py gguf
 
 model: setup

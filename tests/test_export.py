@@ -5,6 +5,7 @@ What needs llama.cpp's parts is skipped without them and says so: `make gguf` in
 
 import os
 import shutil
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -223,6 +224,56 @@ def test_a_quantizer_on_the_path_comes_before_the_bindings(tmp_path, monkeypatch
     with pytest.raises(LorakitError, match="bad file"):
         quantize(tmp_path / "in.gguf", tmp_path / "other.gguf", "Q8_0", tools=found)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.gguf", "llama-quantize", "out.gguf"]
+
+
+QUANTIZER = """#!{python}
+import sys
+if "--help" in sys.argv:
+    sys.exit(print("usage"))
+import llama_cpp
+source, target, kind = sys.argv[1:4]
+own = llama_cpp.llama_model_quantize_default_params()
+own.ftype = {{"q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M, "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0}}[kind.lower()]
+open({calls!r}, "a").write(kind + " ")
+sys.exit(llama_cpp.llama_model_quantize(source.encode(), target.encode(), own))
+"""
+
+
+@pytest.fixture
+def unsloths(tmp_path, monkeypatch):
+    """A llama.cpp folder as Unsloth looks for it: the real converter, and a quantizer over the bindings."""
+    home = tmp_path / "llama.cpp"
+    shutil.copytree(TOOLS.converter.parent, home)
+    for part in ("src", "ggml", "common"):
+        (home / part).mkdir()
+    (home / "llama-quantize").write_text(QUANTIZER.format(python=sys.executable, calls=str(tmp_path / "calls")))
+    (home / "llama-quantize").chmod(0o755)
+    monkeypatch.setenv("UNSLOTH_LLAMA_CPP_PATH", str(home))
+    return home
+
+
+@llama
+@pytest.mark.training
+def test_with_unsloths_llama_cpp_its_save_pretrained_gguf_makes_the_same_files(unsloths, merged, tmp_path):
+    assert find_tools().quantizer == "Unsloth's llama.cpp"
+    made = export_gguf(merged, tmp_path / "out", ("bf16", "Q8_0"))
+    assert (tmp_path / "calls").read_text().lower().split() == ["q8_0"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["tiny-merged-Q8_0.gguf", "tiny-merged-bf16.gguf"]
+    ours = export_gguf(merged, tmp_path / "ours", ("bf16", "Q8_0"), tools=Tools(TOOLS.converter, None, None, True))
+    import gguf
+
+    for kind in made:
+        theirs, own = ({t.name: t.data for t in gguf.GGUFReader(some[kind]).tensors} for some in (made, ours))
+        assert theirs.keys() == own.keys() and all(np.array_equal(theirs[name], own[name]) for name in own)
+        assert read_header(made[kind])["tokenizer.chat_template"] == read_header(ours[kind])["tokenizer.chat_template"]
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit('no such tensor')", "print('LORAKIT[]')"])
+def test_unsloths_failure_is_told_and_nothing_half_written_stays(merged, tmp_path, monkeypatch, code):
+    monkeypatch.setattr("lorakit_helpers.export.gguf._UNSLOTH", code)
+    with pytest.raises(LorakitError, match=r"(no such tensor|no message).*UNSLOTH_LLAMA_CPP_PATH"):
+        export_gguf(merged, tmp_path / "out", ("f16", "Q8_0"), tools=Tools(None, tmp_path, None, False))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_failing_converter_is_quoted_and_leaves_no_half_file(merged, tmp_path):

