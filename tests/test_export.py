@@ -14,6 +14,7 @@ import torch
 from scipy.stats import entropy
 
 from lorakit_helpers.errors import LorakitError
+from lorakit_helpers.export._unsloth import MARK
 from lorakit_helpers.export.gguf import Tools, convert, export_gguf, find_tools, lora_to_gguf, quantize
 from lorakit_helpers.export.header import read_header
 from lorakit_helpers.export.ladder import GgufModel, TorchModel, folder_mib, kl_divergence, ladder_table, measure_rung
@@ -268,9 +269,11 @@ def test_with_unsloths_llama_cpp_its_save_pretrained_gguf_makes_the_same_files(u
         assert read_header(made[kind])["tokenizer.chat_template"] == read_header(ours[kind])["tokenizer.chat_template"]
 
 
-@pytest.mark.parametrize("code", ["raise SystemExit('no such tensor')", "print('LORAKIT[]')"])
+@pytest.mark.parametrize("code", ["raise SystemExit('no such tensor')", f"print('{MARK}[]')"])
 def test_unsloths_failure_is_told_and_nothing_half_written_stays(merged, tmp_path, monkeypatch, code):
-    monkeypatch.setattr("lorakit_helpers.export.gguf._UNSLOTH", code)
+    (tmp_path / "stand_in.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("lorakit_helpers.export.gguf._UNSLOTH", "stand_in")
     with pytest.raises(LorakitError, match=r"(no such tensor|no message).*UNSLOTH_LLAMA_CPP_PATH"):
         export_gguf(merged, tmp_path / "out", ("f16", "Q8_0"), tools=Tools(None, tmp_path, None, False))
     assert list((tmp_path / "out").iterdir()) == []

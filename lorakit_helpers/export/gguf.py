@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import LorakitError
-from ..files import need_space
+from ..files import need_space, project_root
 from ._child import cores
+from ._unsloth import MARK
 
 __all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gguf", "quantize"]
 
@@ -25,6 +26,7 @@ __all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gg
 KINDS = {"bf16": 16.0, "f16": 16.0, "Q8_0": 8.5, "Q4_K_M": 4.9}
 INSTALL = "make gguf"
 _PREBUILT = "UNSLOTH_PREBUILT_INFO.json"  # without it or llama.cpp's sources, Unsloth takes a folder for a broken one
+_UNSLOTH = "lorakit_helpers.export._unsloth"
 _CONVERTER = Path(sys.prefix) / "share" / "lorakit-gguf" / "convert_hf_to_gguf.py"
 
 
@@ -120,26 +122,16 @@ def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | 
     return made
 
 
-#: In a process of its own, as Unsloth patches the one it is imported into.
-_UNSLOTH = """
-import json, sys, torch
-from unsloth import FastLanguageModel
-folder, out, kinds = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-model, tokenizer = FastLanguageModel.from_pretrained(folder, dtype=torch.bfloat16, load_in_4bit=False)
-made = model.save_pretrained_gguf(out, tokenizer, quantization_method=kinds)
-print("LORAKIT" + json.dumps(made["gguf_files"] if isinstance(made, dict) else made))  # a list on a CPU
-"""
-
-
 def _by_unsloth(folder: Path, out: Path, kinds, home: Path) -> dict[str, Path]:
     """All kinds by one call of Unsloth's ``save_pretrained_gguf``, then renamed as ours are."""
     asked = json.dumps([kind.lower() for kind in kinds])
     with tempfile.TemporaryDirectory(dir=out, prefix=".unsloth-") as room:
         own = {"UNSLOTH_LLAMA_CPP_PATH": str(home), "PYTHONWARNINGS": "ignore"}
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")]))
         own["UNSLOTH_AUTO_INSTALL"] = "0"  # or it might delete that folder, call apt-get and fetch another
-        command = [sys.executable, "-c", _UNSLOTH, str(folder.resolve()), str(Path(room).resolve() / "model"), asked]
+        command = [sys.executable, "-m", _UNSLOTH, str(folder.resolve()), str(Path(room).resolve() / "model"), asked]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | own, cwd=room)
-        files = [Path(path) for path in json.loads(done.stdout.rpartition("LORAKIT")[2])] if not done.returncode else []
+        files = [Path(path) for path in json.loads(done.stdout.rpartition(MARK)[2])] if not done.returncode else []
         found = {kind: f for kind in kinds for f in files if f.name.lower().endswith(f".{kind.lower()}.gguf") and f.is_file()}
         if set(found) != set(kinds):
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
