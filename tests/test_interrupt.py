@@ -34,7 +34,7 @@ def run(client, code, timeout=240, meanwhile=None):
     if meanwhile is None:
         reply = client.execute_interactive(code, timeout=timeout, output_hook=keep)
     else:
-        request = client.execute(code)
+        request = client.execute(code, stop_on_error=False)  # or the kernel turns down what follows within its next moment
         meanwhile()
         reply = client.get_shell_msg(timeout=timeout)
         assert reply["parent_header"]["msg_id"] == request

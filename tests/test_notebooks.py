@@ -11,13 +11,15 @@ import pytest
 from homes import course_home
 from nbval.plugin import get_sanitize_patterns
 
-from lorakit_helpers.course import fill_solutions, find_notebooks, widget_errors
+from lorakit_helpers.course import fill_solutions, find_notebooks, run_again, widget_errors
 from lorakit_helpers.files import project_root
 from lorakit_helpers.lessons import LESSONS, running_order
 
 ROOT = project_root()
 NOTEBOOKS = find_notebooks()
 COURSE = [sys.executable, "-m", "lorakit_helpers.cli", "run", "--profile", "smoke", "--jobs", "2"]
+#: Notebooks that took the learner's run less than so many seconds are run all twice.
+TWICE = 45
 #: What differs from run to run: measured numbers, with the blanks that pad them in a table, and whether an adapter was there.
 SANITIZE = r"""[banner]
 regex: Unsloth [^\n]*\n
@@ -159,7 +161,8 @@ def test_notebooks_with_their_solutions_pass_every_exercise_and_give_the_same_re
     """nbval on the learner's executed copies with the solutions filled in; adapters of the first run are not trained again.
 
     A wrong solution, an error or an output that does not repeat fails (floats and times are masked). Only the exercises'
-    own cells may print something else than the learner's did: their checks hand on the reference either way.
+    own cells may print something else than the learner's did: their checks hand on the reference either way. The quick ones
+    are run all twice in their kernel (`lorakit run --twice` does it with any).
     """
     running = []
     for threads, paths in shared_out(learned):
@@ -176,6 +179,8 @@ def solved(path, folder):
     notebook, solutions = read(path), ROOT / "notebooks" / "solutions" / f"{path.stem[:2]}.py"
     if solutions.is_file():
         notebook = fill_solutions(notebook, solutions.read_text(encoding="utf-8"))
+    if notebook.metadata.papermill.duration < TWICE:
+        run_again(notebook)
     for cell in notebook.cells:
         if cell.metadata.get("exercise") or "claims_table(" in cell.source:  # the table is of what was run so far
             cell.metadata.tags = [*cell.metadata.get("tags", []), "nbval-ignore-output"]

@@ -74,7 +74,7 @@ def _model(config_or_shape, shape, setup):
         shape.trainable_params(setup.r, targets)
         if setup.method == "qlora":
             _meta.quantize_on_meta(model, dtype, setup.double_quant, setup.quantize_lm_head)
-        with torch.device("meta"):  # or peft draws the adapters' random weights, half of the time this takes
+        with torch.device("meta"):  # or peft draws random weights for the adapters
             model = _meta.adapt(model, setup, targets)
         if setup.autocast:
             model.autocast_casts = _meta.emulate_autocast(model, dtype)
