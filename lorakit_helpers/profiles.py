@@ -57,7 +57,7 @@ PROFILES = {
         Profile(
             "smoke", "cpu", SMALL_MODEL,
             _CPU_RECIPE.but(max_steps=8, warmup_steps=2, logging_steps=2, save_steps=4, torch_compile=False),
-            train_rows=64, test_rows=8, eval_batch_size=8, max_new_tokens=32, measured_on="2 CPU cores, every change (CI)",
+            train_rows=64, test_rows=8, eval_batch_size=8, max_new_tokens=16, measured_on="2 CPU cores, every change (CI)",
         ),
         Profile(
             "cpu", "cpu", SMALL_MODEL, _CPU_RECIPE,
