@@ -101,7 +101,8 @@ def shared_out(paths):
 
     Each notebook runs on as many threads as in ``build/`` (None: the libraries' choice): sums depend on it in their last bits.
     """
-    seconds, groups = {path: read(path).metadata.papermill.duration for path in paths}, {}
+    once, groups = {path: read(path).metadata.papermill.duration for path in paths}, {}
+    seconds = {path: (2 if took < TWICE else 1) * took for path, took in once.items()}
     for path in sorted(paths, key=seconds.get, reverse=True):
         threads = json.loads((ROOT / "build" / "stamps" / f"{path.stem}.json").read_text())["threads"]
         halves = groups.setdefault(threads, ([], []))
