@@ -5,7 +5,7 @@ from traitlets import Unicode
 
 from ._status import status
 
-__all__ = ["Panel", "columns", "labelled", "new_image"]
+__all__ = ["Panel", "columns", "labelled", "new_image", "side_by_side"]
 
 
 def labelled(width: int) -> dict:
@@ -15,7 +15,12 @@ def labelled(width: int) -> dict:
 
 def columns(*parts) -> w.HBox:
     """Lists of controls side by side, or one below the other where the page is narrow."""
-    return w.HBox([w.VBox(list(part)) for part in parts], layout=w.Layout(flex_flow="row wrap"))
+    return side_by_side(*(w.VBox(list(part)) for part in parts))
+
+
+def side_by_side(*widgets) -> w.HBox:
+    """Widgets in a row, or in several where the page is narrow."""
+    return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap"))
 
 
 class _NamedImage(w.Image):

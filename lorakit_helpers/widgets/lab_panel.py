@@ -10,7 +10,7 @@ from ..lowrank.adapter import TARGETS
 from ..plots.figures import png_bytes
 from ..plots.lab import describe_rates, describe_runs, move_rates, plot_rates, plot_runs
 from ..recipes import Recipe
-from ._panel import Panel, columns, labelled, new_image
+from ._panel import Panel, columns, labelled, new_image, side_by_side
 from ._picture import Picture
 from ._status import status
 
@@ -76,8 +76,7 @@ class LabPanel(Panel):
         self.table, self.training, self.bar = w.HTML(), w.HTML(), w.IntProgress(max=1, layout=w.Layout(width="300px"))
         self.runs_image = new_image()
         knobs = [control for control in controls.values() if not isinstance(control, w.Button)]
-        buttons = [controls["train"], controls["clear"], controls["reset"], self.bar]
-        buttons = w.HBox(buttons, layout=w.Layout(flex_flow="row wrap"))
+        buttons = side_by_side(controls["train"], controls["clear"], controls["reset"], self.bar)
         controls["train"].on_click(lambda _: self.train())
         controls["clear"].on_click(lambda _: self.clear())
         self.image = new_image()
@@ -153,7 +152,8 @@ def _table(plan: RunPlan) -> str:
     look = "text-align:left;padding-right:1.4em"
     head = "".join(f'<th scope="col" style="{look}">{html.escape(name)}</th>' for name in cells)
     row = "".join(f'<td style="{look}">{html.escape(text)}</td>' for text in cells.values())
-    return f"<table><tr>{head}</tr><tr>{row}</tr></table>"
+    table = f"<table><tr>{head}</tr><tr>{row}</tr></table>"
+    return f'<div role="region" aria-label="Figures" tabindex="0" style="overflow-x:auto">{table}</div>'  # on a narrow page
 
 
 def _controls(recipe: Recipe) -> dict:

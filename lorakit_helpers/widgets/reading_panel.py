@@ -7,7 +7,7 @@ import ipywidgets as w
 from ..errors import LorakitError
 from ..reading import Pair, deal, differing_fields, sentence, tally
 from ..tickets import KEYS, parse_answer
-from ._panel import Panel
+from ._panel import Panel, side_by_side
 from ._status import status
 
 __all__ = ["ReadingPanel", "pair_html"]
@@ -74,9 +74,8 @@ class ReadingPanel(Panel):
         self.sentence, self.answers = w.HTML(), w.HTML(layout=w.Layout(width="95%"))
         c = self.controls
         self.widget = w.VBox([
-            w.HBox([c["ticket"], c["previous"], c["next"]]), c["blind"],
-            w.HBox([*(c[name] for name in _VOTES), c["reveal"], c["reset"]], layout=w.Layout(flex_flow="row wrap")),
-            self.sentence, self.answers,
+            side_by_side(c["ticket"], c["previous"], c["next"]), c["blind"],
+            side_by_side(*(c[name] for name in _VOTES), c["reveal"], c["reset"]), self.sentence, self.answers,
         ])  # fmt: skip
         self._start = {"ticket": 1, "blind": False}
         for name in self._start:

@@ -12,7 +12,7 @@ import ipywidgets as w
 
 from ..data import FORMATS, LintReport, convert, iter_rows, lint, write_rows
 from ..errors import LorakitError
-from ._panel import Panel, labelled
+from ._panel import Panel, labelled, side_by_side
 from ._status import status
 
 __all__ = ["Examined", "UploadPanel", "examine", "uploaded_files"]
@@ -142,7 +142,7 @@ class UploadPanel(Panel):
         self.reset = w.Button(description="Reset")
         self.sentence, self.table = w.HTML(status(_START)), w.HTML(layout=w.Layout(width="98%", overflow="auto"))
         self.controls = {"upload": self.upload, "format": self.format, "save": self.save, "reset": self.reset}
-        buttons = w.HBox([self.upload, self.save, self.reset])
+        buttons = side_by_side(self.upload, self.save, self.reset)
         self.widget = w.VBox([buttons, self.format, self.sentence, self.table])
         self.upload.observe(self._uploaded, "value")
         self.format.observe(lambda _: self.run(), "value")
