@@ -99,6 +99,8 @@ def tickets_adapter(profile: Profile, base: str, outputs, *, listeners=()) -> Re
 def plain_style_adapter(profile: Profile, base: str, outputs, *, listeners=()) -> ReadyAdapter:
     """An adapter for the second task, stiff replies into plain ones, trained in a minute or two on a part of its pairs.
 
+    Of so many pairs as a quarter of the profile's tickets, and at most :data:`QUICK_ROWS`.
+
     Args:
         profile, base, outputs, listeners: as for :func:`tickets_adapter`.
     """

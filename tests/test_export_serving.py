@@ -252,7 +252,7 @@ with serve(sys.argv[1], threads=1) as running:
 def test_it_does_not_outlive_its_parent(file, then, sent):
     command = [sys.executable, "-c", PARENT.format(then=then), str(file)]
     parent = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, cwd=serving._child._ROOT
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, cwd=serving._child.SOURCE
     )  # fmt: skip
     pid, folder = parent.stdout.readline().split(maxsplit=1)
     if sent:
@@ -268,7 +268,7 @@ def test_killed_while_loading_the_parent_takes_the_server_along(file):
                           "c.await_address = lambda p, *a: (print(p.pid, flush=True), end(p, *a))[1]\nwith serve")  # fmt: skip
     parent = subprocess.Popen(
         [sys.executable, "-c", code.format(then="time.sleep(60)"), str(file)], stdout=subprocess.PIPE, text=True,
-        cwd=serving._child._ROOT,
+        cwd=serving._child.SOURCE,
     )  # fmt: skip
     pid = int(parent.stdout.readline())
     parent.kill()

@@ -15,9 +15,9 @@ from pathlib import Path
 from ..errors import LorakitError
 from ..hardware import usable_cores
 
-__all__ = ["await_address", "check_port", "cores", "end", "how_it_ended", "last_lines", "start"]
+__all__ = ["SOURCE", "await_address", "check_port", "cores", "end", "how_it_ended", "last_lines", "start"]
 
-_ROOT = str(Path(__file__).resolve().parent.parent.parent)
+SOURCE = str(Path(__file__).resolve().parent.parent.parent)
 
 
 def start(arguments: list[str]):
@@ -27,7 +27,7 @@ def start(arguments: list[str]):
     with (folder / "log").open("wb") as log:
         # a session of its own: the kernel's interrupt goes to the kernel's process group, and must not reach it
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=_ROOT, start_new_session=os.name == "posix"
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=SOURCE, start_new_session=os.name == "posix"
         )  # fmt: skip
     return process, folder
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import LorakitError
-from ..files import need_space, project_root
-from ._child import cores
+from ..files import need_space
+from ._child import SOURCE, cores
 from ._unsloth import MARK
 
 __all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gguf", "quantize"]
@@ -127,19 +127,23 @@ def _by_unsloth(folder: Path, out: Path, kinds, home: Path) -> dict[str, Path]:
     asked = json.dumps([kind.lower() for kind in kinds])
     with tempfile.TemporaryDirectory(dir=out, prefix=".unsloth-") as room:
         own = {"UNSLOTH_LLAMA_CPP_PATH": str(home), "PYTHONWARNINGS": "ignore"}
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project_root()), os.environ.get("PYTHONPATH")]))
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
         own["UNSLOTH_AUTO_INSTALL"] = "0"  # or it might delete that folder, call apt-get and fetch another
         command = [sys.executable, "-m", _UNSLOTH, str(folder.resolve()), str(Path(room).resolve() / "model"), asked]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | own, cwd=room)
         files = [Path(path) for path in json.loads(done.stdout.rpartition(MARK)[2])] if not done.returncode else []
         found = {kind: f for kind in kinds for f in files if f.name.lower().endswith(f".{kind.lower()}.gguf") and f.is_file()}
         if set(found) != set(kinds):
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
             raise LorakitError(
-                f"Unsloth's save_pretrained_gguf of {folder.name}", got=lines[-1], expected="files for " + ", ".join(kinds),
+                f"Unsloth's save_pretrained_gguf of {folder.name}", got=_last_line(done.stderr) or "no message", expected="files for " + ", ".join(kinds),
                 do=f"Build {home} again, or point UNSLOTH_LLAMA_CPP_PATH elsewhere to do without it.",
             )  # fmt: skip
         return {kind: found[kind].replace(out / f"{folder.name}-{kind}.gguf") for kind in kinds}
+
+
+def _last_line(text: str) -> str:
+    """The last line that is not blank, or nothing."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 @contextmanager
@@ -168,9 +172,8 @@ def convert(folder, target, kind: str = "f16", *, tools: Tools | None = None) ->
         command = [sys.executable, str(tools.converter), str(folder), "--outfile", str(part), "--outtype", kind]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
         if done.returncode or not part.is_file():
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
             raise LorakitError(
-                f"conversion of {Path(folder).name}", got=lines[-1], expected="a GGUF file",
+                f"conversion of {Path(folder).name}", got=_last_line(done.stderr) or "no message", expected="a GGUF file",
                 do="Check that the folder holds a whole model with its tokenizer.",
             )  # fmt: skip
     return target
@@ -208,8 +211,7 @@ def _quantize_by_bindings(source: Path, target: Path, kind: str) -> tuple[int, s
     )
     arguments = [str(source), str(target), f"LLAMA_FTYPE_MOSTLY_{kind}", str(cores())]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return done.returncode, lines[-1] if lines else ""
+    return done.returncode, _last_line(done.stderr)
 
 
 def lora_to_gguf(adapter, base: str, target) -> Path:
