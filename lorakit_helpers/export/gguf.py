@@ -135,8 +135,8 @@ def _by_unsloth(folder: Path, out: Path, kinds, home: Path) -> dict[str, Path]:
         found = {kind: f for kind in kinds for f in files if f.name.lower().endswith(f".{kind.lower()}.gguf") and f.is_file()}
         if set(found) != set(kinds):
             raise LorakitError(
-                f"Unsloth's save_pretrained_gguf of {folder.name}", got=_last_line(done.stderr) or "no message", expected="files for " + ", ".join(kinds),
-                do=f"Build {home} again, or point UNSLOTH_LLAMA_CPP_PATH elsewhere to do without it.",
+                f"Unsloth's save_pretrained_gguf of {folder.name}", got=_last_line(done.stderr) or "no message",
+                expected="files for " + ", ".join(kinds), do=f"Build {home} again, or point UNSLOTH_LLAMA_CPP_PATH elsewhere to do without it.",
             )  # fmt: skip
         return {kind: found[kind].replace(out / f"{folder.name}-{kind}.gguf") for kind in kinds}
 
