@@ -136,7 +136,8 @@ def _by_unsloth(folder: Path, out: Path, kinds, home: Path) -> dict[str, Path]:
         if set(found) != set(kinds):
             raise LorakitError(
                 f"Unsloth's save_pretrained_gguf of {folder.name}", got=_last_line(done.stderr) or "no message",
-                expected="files for " + ", ".join(kinds), do=f"Build {home} again, or point UNSLOTH_LLAMA_CPP_PATH elsewhere to do without it.",
+                expected="files for " + ", ".join(kinds),
+                do=f"Build {home} again, or point UNSLOTH_LLAMA_CPP_PATH elsewhere to do without it.",
             )  # fmt: skip
         return {kind: found[kind].replace(out / f"{folder.name}-{kind}.gguf") for kind in kinds}
 
