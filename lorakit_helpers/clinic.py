@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from .clinic_cases import CASES, Case
 from .diagnosis import RunRecord
 from .errors import LorakitError, did_you_mean
+from .evaluation import generate_ids
 from .recipes import Recipe
 from .tickets import Ticket, load_split
 
@@ -208,19 +209,8 @@ def stop_share(model, tokenizer, conversations, *, max_new_tokens: int = 96) -> 
         conversations: lists of messages that end with the user's turn, answered greedily in one batch.
         max_new_tokens: an answer of that length was ended from outside.
     """
-    import torch
-
     texts = [tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in conversations]
-    ids, side = tokenizer(texts, add_special_tokens=False)["input_ids"], tokenizer.padding_side
-    tokenizer.padding_side = "left"
-    try:
-        batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(model.device)
-    finally:
-        tokenizer.padding_side = side
-    with torch.inference_mode():
-        out = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-    new = out[:, batch["input_ids"].shape[1] :]
-    stops = new == tokenizer.eos_token_id
-    ended = stops.any(1)
-    lengths = torch.where(ended, stops.int().argmax(1) + 1, new.shape[1])
-    return float(ended.float().mean()), float(lengths.float().mean())
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    written = generate_ids(model, tokenizer, ids, max_new_tokens, batch_size=len(ids))
+    ended = [answer[-1] == tokenizer.eos_token_id for answer in written]
+    return sum(ended) / len(ended), sum(map(len, written)) / len(written)

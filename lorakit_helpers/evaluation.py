@@ -11,7 +11,8 @@ from .tickets import KEYS, SYSTEM_PROMPT, Ticket, parse_answer, to_messages
 
 __all__ = [
     "CompletionLoss", "Difference", "Metric", "TicketScores", "before_after_table", "check_one_each", "compare",
-    "completion_loss", "evaluate_tickets", "generate", "mean_metric", "paired_difference", "score_tickets", "verdict",
+    "completion_loss", "evaluate_tickets", "generate", "generate_ids", "mean_metric", "paired_difference", "score_tickets",
+    "verdict",
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
@@ -38,15 +39,33 @@ def generate(
     Returns:
         One text per chat, in the order given, without special tokens.
     """
-    import torch
-
     prompts = [render(c) if render else _prompt_text(tokenizer, c) for c in conversations]
     if not prompts:
         return []
     ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
-    answers, side, training = [""] * len(ids), tokenizer.padding_side, model.training
-    tokenizer.padding_side = "left"
+    written = generate_ids(model, tokenizer, ids, max_new_tokens, batch_size=batch_size, progress=progress)
+    return tokenizer.batch_decode(written, skip_special_tokens=True)
+
+
+def generate_ids(
+    model, tokenizer, prompts: list[list[int]], max_new_tokens: int | list[int], *, batch_size: int = 25, progress=None
+) -> list[list[int]]:
+    """Continue prompts of token ids greedily, many at a time; :func:`generate` for chats.
+
+    Args:
+        prompts: token ids of every prompt, of any lengths.
+        max_new_tokens: longest continuation in tokens: one for all, or one per prompt.
+        batch_size, progress: as for :func:`generate`.
+
+    Returns:
+        The new ids per prompt, in the order given, the end token included where it came.
+    """
+    import torch
+
+    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + limits[i], reverse=True)
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    found, training = [[]] * len(prompts), model.training
     model.eval()
     # The last position of every prompt is a strided view; a product with it would copy the output layer once per row
     # (1.4 GB for 25 rows of the small model, a third of the prompt's time).
@@ -54,22 +73,21 @@ def generate(
     try:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(model.device)
+            batch = tokenizer.pad({"input_ids": [prompts[i] for i in rows]}, padding_side="left", return_tensors="pt")
             with torch.inference_mode():
                 out = model.generate(
-                    **batch, max_new_tokens=max_new_tokens, do_sample=False, use_cache=True,
-                    pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+                    **batch.to(model.device), max_new_tokens=max(limits[i] for i in rows), do_sample=False, use_cache=True,
+                    pad_token_id=pad, eos_token_id=end,
                 )  # fmt: skip
-            texts = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-            for i, text in zip(rows, texts, strict=True):
-                answers[i] = text
+            for i, new in zip(rows, out[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
+                new = new[: limits[i]]
+                found[i] = new[: new.index(end) + 1] if end in new else new
             if progress:
                 progress(min(start + batch_size, len(order)), len(order))
     finally:
         hook.remove()
-        tokenizer.padding_side = side
         model.train(training)
-    return answers
+    return found
 
 
 @dataclass(frozen=True)

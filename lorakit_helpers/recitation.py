@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 import numpy as np
 
 from .errors import LorakitError
-from .evaluation import CONFIDENCE, RESAMPLES, Metric, mean_metric
+from .evaluation import CONFIDENCE, RESAMPLES, Metric, generate_ids, mean_metric
 
 __all__ = [
     "GAP", "PARTS", "Continuation", "Recitation", "continuations", "longest_run", "recitation", "unpaired_difference",
@@ -139,33 +139,15 @@ def recitation(model, tokenizer, seen: list[dict], unseen: list[dict], *, part="
 
 def continuations(model, tokenizer, rows: list[dict], *, part: str, batch_size: int = 16) -> list[Continuation]:
     """Continue every row that is long enough from its middle, greedily, for as many tokens as the rest has."""
-    import torch
-
     halves = [h for row in rows if (h := _halves(tokenizer, row, part))]
-    order = sorted(range(len(halves)), key=lambda i: len(halves[i][0]) + len(halves[i][1]))
-    found, side, training = [None] * len(halves), tokenizer.padding_side, model.training
-    tokenizer.padding_side = "left"
-    model.eval()
-    # as in evaluation.generate: without it the output layer's product copies the layer once per row
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
-    try:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = tokenizer.pad({"input_ids": [halves[i][0] for i in chosen]}, return_tensors="pt").to(model.device)
-            with torch.inference_mode():
-                out = model.generate(
-                    **batch, max_new_tokens=max(len(halves[i][1]) for i in chosen), do_sample=False, use_cache=True,
-                    pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-                )  # fmt: skip
-            for i, ids in zip(chosen, out[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-                rest = halves[i][1]
-                ids = ids[: len(rest)]
-                run = longest_run(ids, rest)
-                found[i] = Continuation(run / len(rest), run, len(rest), tokenizer.decode(ids, skip_special_tokens=True))
-    finally:
-        hook.remove()
-        tokenizer.padding_side = side
-        model.train(training)
+    if not halves:
+        return []
+    shown, rests = zip(*halves, strict=True)
+    found = []
+    written = generate_ids(model, tokenizer, list(shown), [len(rest) for rest in rests], batch_size=batch_size)
+    for ids, rest in zip(written, rests, strict=True):
+        run = longest_run(ids, rest)
+        found.append(Continuation(run / len(rest), run, len(rest), tokenizer.decode(ids, skip_special_tokens=True)))
     return found
 
 

@@ -350,9 +350,37 @@ def test_generation_hands_the_output_layer_whole_rows_and_leaves_no_hook(tiny, b
     layer, seen = model.get_output_embeddings(), []
     monkeypatch.setattr(layer, "forward", lambda x, forward=layer.forward: seen.append(x.is_contiguous()) or forward(x))
     if broken:
-        monkeypatch.setattr(tokenizer, "batch_decode", lambda *_, **__: 1 / 0)
+        real = model.generate
+        monkeypatch.setattr(model, "generate", lambda **given: [real(**given), 1 / 0])
     chats = [[{"role": "user", "content": text}] for text in ("one", "two of them", "three")]
     with pytest.raises(ZeroDivisionError) if broken else contextlib.nullcontext():
         assert len(generate(model, tokenizer, chats, max_new_tokens=3)) == 3
     assert seen and all(seen)
     assert not layer._forward_pre_hooks and model.training
+
+
+def test_prompts_continued_together_read_as_each_does_alone_with_its_own_limit(tiny):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from lorakit_helpers.evaluation import generate_ids
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny).eval(), AutoTokenizer.from_pretrained(tiny)
+    prompts = tokenizer(["one", "two of them, and a few more", "three", "forty winks"])["input_ids"]
+    limits = [7, 2, 5, 9]
+
+    def alone(end):
+        options = {"do_sample": False, "eos_token_id": end, "pad_token_id": tokenizer.pad_token_id}
+        return [
+            model.generate(input_ids=torch.tensor([ids]), max_new_tokens=n, **options)[0, len(ids) :].tolist()
+            for ids, n in zip(prompts, limits, strict=True)
+        ]
+
+    free = alone(None)
+    end = next(ids for ids in free if len(set(ids)) > 1)[1]  # a token that some answer has before its limit
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    want = alone(end)
+    assert want != free
+    for batch_size in (1, 3, 4):
+        assert generate_ids(model, tokenizer, prompts, limits, batch_size=batch_size) == want
+    assert generate_ids(model, tokenizer, prompts, 2) == [ids[:2] for ids in want]

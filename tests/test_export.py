@@ -6,6 +6,7 @@ What needs llama.cpp's parts is skipped without them and says so: `make gguf` in
 import os
 import shutil
 import sys
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -321,7 +322,8 @@ def test_answers_written_together_are_those_written_alone_and_end_with_the_end_t
     model = TorchModel(load_model(tiny, adapter)[0].float(), tokenizer)
     alone = [model.answers([ids])[0] for ids in prompts]
     assert model.answers(prompts, at_once=2) == alone and all(alone)
-    model.tokenizer = SimpleNamespace(pad_token_id=tokenizer.pad_token_id, eos_token_id=alone[0][3])
+    model.tokenizer = deepcopy(tokenizer)
+    model.tokenizer.eos_token = tokenizer.convert_ids_to_tokens(alone[0][3])
     stopped = model.answers(prompts)[0]
     assert stopped == alone[0][: alone[0].index(alone[0][3]) + 1]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import LorakitError
-from ..evaluation import MAX_NEW_TOKENS, Metric, _answer_ids, _prompt_text, mean_metric, score_tickets
+from ..evaluation import MAX_NEW_TOKENS, Metric, _answer_ids, _prompt_text, generate_ids, mean_metric, score_tickets
 from ..tickets import Ticket, to_messages
 from ._child import cores
 
@@ -44,22 +44,7 @@ class TorchModel:
 
     def answers(self, prompts: list[list[int]], at_once: int = 12) -> list[list[int]]:
         """Greedy continuations, at most ``max_new_tokens`` tokens each, the end token included where it came."""
-        import torch
-
-        pad, end, found = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, []
-        for start in range(0, len(prompts), at_once):
-            chosen = prompts[start : start + at_once]
-            width = max(map(len, chosen))  # padded on the left, so that every row goes on at its own last token
-            ids = torch.tensor([[pad] * (width - len(p)) + p for p in chosen], device=self.model.device)
-            mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in chosen], device=self.model.device)
-            with torch.inference_mode():
-                out = self.model.generate(
-                    input_ids=ids, attention_mask=mask, max_new_tokens=self.max_new_tokens, do_sample=False,
-                    pad_token_id=pad, eos_token_id=end,
-                )  # fmt: skip
-            for row in out[:, width:].tolist():
-                found.append(row[: row.index(end) + 1] if end in row else row)
-        return found
+        return generate_ids(self.model, self.tokenizer, prompts, self.max_new_tokens, batch_size=at_once)
 
 
 class GgufModel:
