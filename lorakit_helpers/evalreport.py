@@ -137,6 +137,13 @@ def _json(path: Path, what: str, do: str) -> dict:
     return found
 
 
+#: An adapter matrix's side that must fit its layer, and the layer's number for it.
+_SIDES = {
+    "A": (1, "in_features"), "B": (0, "out_features"),
+    "embedding_A": (1, "num_embeddings"), "embedding_B": (0, "embedding_dim"),
+}  # fmt: skip
+
+
 def _check_shapes(folder: Path, base: str) -> None:
     """Compare every adapter matrix with the base's layer of that name, without loading weights."""
     import torch
@@ -152,7 +159,7 @@ def _check_shapes(folder: Path, base: str) -> None:
         ) from error  # fmt: skip
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    layers, weights = dict(model.named_modules()), dict(model.named_parameters(remove_duplicate=False))
     try:
         with safe_open(folder / "adapter_model.safetensors", "pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118, not a dict
@@ -162,13 +169,18 @@ def _check_shapes(folder: Path, base: str) -> None:
             do="Train it again, or copy the folder once more.",
         ) from error  # fmt: skip
     for key, shape in shapes.items():
-        name, _, matrix = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
-        layer = layers.get(name)
-        side = None if layer is None else {"A": (1, layer.in_features), "B": (0, layer.out_features)}.get(matrix)
-        if layer is None:
+        name = key.removeprefix("base_model.model.")
+        if name in weights:  # trained whole: peft's modules_to_save
+            if shape != list(weights[name].shape):
+                raise _other_base(folder, f"{name} of shape {shape} where the base has {list(weights[name].shape)}", base)
+            continue
+        name, _, matrix = name.removesuffix(".weight").rpartition(".lora_")
+        if name not in layers:
             raise _other_base(folder, f"a layer {name or key} that the base lacks", base)
-        if side and shape[side[0]] != side[1]:
-            raise _other_base(folder, f"{name} for {shape[side[0]]} features where the base has {side[1]}", base)
+        side, features = _SIDES.get(matrix, (0, ""))
+        features = getattr(layers[name], features, shape[side])
+        if shape[side] != features:
+            raise _other_base(folder, f"{name} for {shape[side]} features where the base has {features}", base)
 
 
 def evaluate_adapter(

@@ -9,6 +9,7 @@ from .recipes import PROJECTIONS, Recipe
 __all__ = ["PROFILES", "Profile", "get_profile"]
 
 SMALL_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SMALL_LICENCE = "apache-2.0"  # its publisher's
 
 
 @dataclass(frozen=True)

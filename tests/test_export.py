@@ -7,11 +7,13 @@ import os
 import shutil
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy.stats import entropy
 
 from lorakit_helpers.errors import LorakitError
@@ -123,12 +125,55 @@ def test_merging_into_four_bits_warns_and_sixteen_bits_do_not(adapter, tiny, rec
         merge_in_place(PeftModel.from_pretrained(four, adapter))
 
 
-def test_model_card_names_recipe_results_and_licence():
-    card = model_card("mine", "small-base", {"recipe": {"r": 8}, "key": "abc"})
-    assert "license: apache-2.0" in card and "- r: 8" in card and "abc" in card and "Not measured." in card
+def test_model_card_names_recipe_results_and_licence(tmp_path):
+    (tmp_path / "README.md").write_text("---\nlicense: llama3.1\n---\n# A base\n")
+    card = model_card("mine", str(tmp_path), {"recipe": {"r": 8}, "key": "abc"})
+    assert "license: llama3.1" in card and "- r: 8" in card and "abc" in card and "Not measured." in card
     metric = {"name": "exact match", "value": 0.5, "low": 0.25, "high": 0.75}
     report = SimpleNamespace(data={"rows": 4, "name": "test", "hash": "h"}, metrics={"exact match": metric})
-    assert "exact match: 50.0% [25.0%, 75.0%]" in model_card("mine", "small-base", {}, report)
+    assert "exact match: 50.0% [25.0%, 75.0%]" in model_card("mine", str(tmp_path), {}, report)
+
+
+def test_model_card_is_one_that_the_hub_reads_and_promises_no_licence_that_nobody_gave(base, tmp_path):
+    from huggingface_hub import ModelCard
+
+    for folder, licence in ((base, "apache-2.0"), (tmp_path, "other"), ("someone/unheard-of", "other")):
+        found = ModelCard(model_card("mine", str(folder), {}))
+        assert found.data.license == licence
+        assert found.data.license_name == (None if licence != "other" else "that-of-the-base-model")
+    assert ModelCard(model_card("mine", base, {})).data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_the_card_cites_the_newest_report_on_this_very_training(adapter, tiny, tmp_path):
+    from lorakit_helpers.evalreport import evaluate_adapter, write_report
+
+    report = evaluate_adapter(adapter, load_split("test")[:2], tiny, data_name="two tickets")
+    path, _ = write_report(report, tmp_path / "reports", "<p></p>")
+    other = replace(report, recipe={"r": 99}, data=report.data | {"name": "another training's"})
+    later = tmp_path / "reports" / f"{report.adapter}-later.json"
+    later.write_text(other.to_json())
+    os.utime(later, (path.stat().st_mtime + 60,) * 2)
+    card = (merge_adapter(adapter, tiny, tmp_path / "merged", reports=tmp_path / "reports") / "README.md").read_text()
+    assert "on 2 tickets of two tickets" in card and f"valid JSON: {report.metrics['valid JSON']['value']:.1%}" in card
+    later.unlink()
+    path.with_suffix(".json").unlink()
+    again = merge_adapter(adapter, tiny, tmp_path / "merged", reports=tmp_path / "reports")
+    assert "Not measured." in (again / "README.md").read_text()
+
+
+def test_layers_trained_whole_are_merged_too_and_checked_like_the_adapters(tiny, tokenizer, ids, tmp_path):
+    adapter = new_adapter(tiny, tmp_path / "own", tokenizer, modules_to_save=["lm_head"])
+    weights = load_file(adapter / "adapter_model.safetensors")
+    head = "base_model.model.lm_head.weight"
+    save_file(weights | {head: weights[head].flip(0).contiguous()}, adapter / "adapter_model.safetensors")
+    wanted = logits(load_model(tiny, adapter)[0], ids)
+    plain = load_model(tiny)[0]
+    got = logits(load_model(str(merge_adapter(adapter, tiny, tmp_path / "merged")))[0], ids)
+    assert (got - wanted).abs().mean() < 0.02 * (wanted - logits(plain, ids)).abs().mean()
+    save_file(weights | {head: weights[head][:-1].contiguous()}, adapter / "adapter_model.safetensors")
+    with pytest.raises(LorakitError, match=r"lm_head.weight of shape \[\d+, 128\] where the base has"):
+        merge_adapter(adapter, tiny, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_switching_gives_each_adapters_own_answers_and_the_base_bit_for_bit(adapter, tiny, tokenizer, ids, tmp_path):
@@ -343,7 +388,16 @@ def test_llama_cpp_reads_what_transformers_computes(merged, tokenizer, ids, tmp_
 
 
 @llama
-@pytest.mark.parametrize("options", [{}, {"use_rslora": True}], ids=["alpha / r", "rsLoRA"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True},
+        {"rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 8}, "alpha_pattern": {"down_proj": 32}},
+        {"rank_pattern": {"v_proj": 16}, "alpha_pattern": {"v_proj": 3}, "use_rslora": True},
+    ],
+    ids=["alpha / r", "rsLoRA", "ranks and alphas by layer", "by layer, rsLoRA"],
+)
 def test_an_adapter_alone_works_in_llama_cpp_as_in_peft(tiny, tokenizer, ids, tmp_path, options):
     adapter = new_adapter(tiny, tmp_path / "own", tokenizer, seed=3, **options)
     lora = lora_to_gguf(adapter, tiny, tmp_path / "lora.gguf")
@@ -365,6 +419,23 @@ def test_an_adapter_for_another_architecture_is_refused(adapter, tiny, tmp_path,
     with pytest.raises(LorakitError, match="mamba"):
         lora_to_gguf(adapter, tiny, tmp_path / "x.gguf")
     assert not (tmp_path / "x.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"use_dora": True}, "lora_magnitude_vector"),
+        ({"modules_to_save": ["lm_head"]}, "lm_head"),
+        ({"bias": "lora_only", "lora_bias": True}, "lora_B.bias"),
+    ],
+    ids=["DoRA", "modules_to_save", "bias"],
+)
+def test_an_adapter_that_is_more_than_a_and_b_is_refused_with_nothing_written(tiny, tokenizer, tmp_path, options, named):
+    adapter = new_adapter(tiny, tmp_path / "own", tokenizer, **options)
+    with pytest.raises(LorakitError, match=named) as refused:
+        lora_to_gguf(adapter, tiny, tmp_path / "lora.gguf")
+    assert "merge_adapter" in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
 @pytest.mark.parametrize(("asked", "wanted"), [("1", 1), ("10000", None), ("", None), ("0", None), ("two", None)])

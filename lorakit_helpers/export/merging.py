@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 
 from ..errors import LorakitError
-from ..evalreport import check_adapter
+from ..evalreport import EvalReport, check_adapter, read_report
 from ..files import atomic_folder, atomic_write_text, need_space
+from ..models import MANIFEST
+from ..profiles import SMALL_LICENCE, SMALL_MODEL
 
-__all__ = ["check_vocabulary", "merge_adapter", "merge_in_place", "model_card"]
+__all__ = ["check_vocabulary", "merge_adapter", "merge_in_place", "model_card", "published"]
 
 BITS16 = 2  # bytes a parameter
 
 
-def merge_adapter(adapter, base: str, folder, *, card: str | None = None) -> Path:
+def merge_adapter(adapter, base: str, folder, *, reports=None) -> Path:
     """Merge an adapter into its 16-bit base and save the result standalone.
 
     ``W + (alpha / r) B A`` takes the place of every adapted weight (LoRA paper, arXiv:2106.09685, section 4.1); the sum is
@@ -22,7 +24,7 @@ def merge_adapter(adapter, base: str, folder, *, card: str | None = None) -> Pat
         adapter: folder of a peft adapter with its tokenizer.
         base: folder or Hub name of the base model.
         folder: where the merged model goes; what is there is replaced.
-        card: text of the model card; None makes one from what the adapter's folder says.
+        reports: folder of evaluation reports; the newest on this very training goes into the model card.
 
     Returns:
         ``folder``.
@@ -35,6 +37,7 @@ def merge_adapter(adapter, base: str, folder, *, card: str | None = None) -> Pat
     from ..models import load_model
 
     notes = check_adapter(adapter, base)
+    report = _report_on(Path(adapter).name, notes, reports) if reports else None
     tokenizer = AutoTokenizer.from_pretrained(str(adapter))
     check_vocabulary(tokenizer, base)
     model, _ = load_model(base, adapter)
@@ -47,7 +50,7 @@ def merge_adapter(adapter, base: str, folder, *, card: str | None = None) -> Pat
     with atomic_folder(folder) as temporary:
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        atomic_write_text(temporary / "README.md", card or model_card(Path(adapter).name, Path(base).name, notes))
+        atomic_write_text(temporary / "README.md", model_card(Path(adapter).name, base, notes, report))
     return Path(folder)
 
 
@@ -87,23 +90,52 @@ def check_vocabulary(tokenizer, base: str) -> None:
         raise LorakitError(
             "vocabulary of the adapter's tokenizer", got=f"{len(odd)} tokens that differ from the base's, {odd[0]!r} first",
             expected=f"the {len(known)} tokens of {Path(base).name}",
-            do="Train without added tokens, or save embeddings and output layer with the adapter (peft's modules_to_save).",
+            do="Train without added tokens: words the tokenizer has, in angle brackets or not, can mark anything.",
         )  # fmt: skip
 
 
-def model_card(name: str, base: str, notes: dict, report=None) -> str:
-    """A model card in Markdown: what it is, how it was made, how good it is, its licence.
+def _report_on(name: str, notes: dict, folder) -> EvalReport | None:
+    """The newest report in a folder that has this adapter's name, recipe and log."""
+    found = sorted(Path(folder).glob(f"{name}-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    same = (notes.get("recipe"), notes.get("log"))
+    return next((report for report in map(read_report, found) if (report.recipe, report.log) == same), None)
+
+
+def published(base: str) -> tuple[str, str]:
+    """A base model's name and licence, from its model card where there is one.
+
+    Args:
+        base: its folder or Hub name.
+
+    Returns:
+        Name, and licence as the Hub writes it: ``"apache-2.0"``, ``"llama3.1"``; ``"other"`` where no card says it.
+    """
+    from huggingface_hub import ModelCard, try_to_load_from_cache
+
+    folder = Path(base)
+    if (folder / MANIFEST).is_file():
+        return SMALL_MODEL, SMALL_LICENCE
+    card = folder / "README.md" if folder.is_dir() else try_to_load_from_cache(base, "README.md")
+    licence = ModelCard.load(card).data.license if isinstance(card, str | Path) and Path(card).is_file() else None
+    return folder.name if folder.is_dir() else base, licence or "other"
+
+
+def model_card(name: str, base: str, notes: dict, report: EvalReport | None = None) -> str:
+    """A model card in Markdown: what it is, how it was made, how good it is, its licence (the base model's).
 
     Args:
         name: of the adapter.
-        base: of the base model.
+        base: folder or Hub name of the base model.
         notes: what ``lorakit_run.json`` says; may be empty.
         report: an :class:`~lorakit_helpers.evalreport.EvalReport` with figures for it, or None.
     """
-    recipe = notes.get("recipe") or {}
-    lines = [
-        "---", "license: apache-2.0", f"base_model: {base}", "library_name: transformers", "---", "", f"# {name}", "",
-        f"{base} with the LoRA adapter `{name}` merged in (16 bit).", "", "## Training", "",
+    recipe, (base, licence) = notes.get("recipe") or {}, published(base)
+    lines = ["---", f"license: {licence}"]
+    if licence == "other":
+        lines += ["license_name: that-of-the-base-model"]
+    lines += [
+        f"base_model: {base}", "library_name: transformers", "---", "", f"# {name}", "",
+        f"{base} with the LoRA adapter `{name}` merged in (16 bit). Its licence is the base model's.", "", "## Training", "",
     ]  # fmt: skip
     lines += [f"- {key}: {json.dumps(value)}" for key, value in sorted(recipe.items())] or [
         "The adapter's folder does not say."
@@ -114,7 +146,10 @@ def model_card(name: str, base: str, notes: dict, report=None) -> str:
     if report is None:
         lines.append("Not measured.")
     else:
-        lines.append(f"On {report.data['rows']} tickets of {report.data['name']} (data {report.data['hash']}), 95 % intervals:")
+        lines.append(
+            f"Base and adapter, before merging, on {report.data['rows']} tickets of {report.data['name']} "
+            f"(data {report.data['hash']}), with 95 % intervals:"
+        )
         lines += [""] + [
             f"- {m['name']}: {m['value']:.1%} [{m['low']:.1%}, {m['high']:.1%}]" for m in report.metrics.values()
         ]  # fmt: skip
