@@ -5,11 +5,13 @@ import json
 import math
 import re
 from difflib import SequenceMatcher
+from fractions import Fraction
 from itertools import pairwise
 
 import nbformat
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from sklearn import metrics
 
@@ -91,6 +93,22 @@ def alike(text):
 def runs(text, n):
     words = text.lower().split()
     return list(zip(*(words[i:] for i in range(n)), strict=False))
+
+
+def as_is(text, n):
+    words = text.split()
+    return list(zip(*(words[i:] for i in range(n)), strict=False))
+
+
+def pack_emptiest(lengths, room):
+    sequences = [0]
+    for n in sorted(lengths)[::-1]:
+        i = int(np.argmin(sequences))
+        if sequences[i] + n > room:
+            sequences.append(n)
+        else:
+            sequences[i] += n
+    return len(sequences)
 
 
 def turns(messages, prompt, between="\n"):
@@ -180,7 +198,7 @@ WRONG = [
     ("1.4", lambda lengths, budget, fixed: len([n for n in lengths if n + fixed <= budget]), "one passage at a time"),
     ("1.5", lambda training, slow, fast: -(-(training / (slow - fast)) // 1), "never pays"),
     ("1.5", lambda training, slow, fast: training / (slow - fast) if slow > fast else math.inf, "round up"),
-    ("1.5", lambda training, slow, fast: -int(-training // slow) if slow > fast else math.inf, "time saved"),
+    ("1.5", lambda training, slow, fast: -int(-training // slow) if slow > fast else math.inf, "saved per question"),
     ("2.1", lambda n, b, o: n * (2 * b + {"adamw": 2 * b, "adamw_8bit": 2, "sgd": 0}[o]) / 2**30, "GiB"),
     ("2.1", lambda n, b, o: n * (2 * b + {"adamw": b, "adamw_8bit": 1, "sgd": 0}[o]) / 1e9, "two moments"),
     ("2.1", lambda n, b, o: n * (b + {"adamw": 2 * b, "adamw_8bit": 2, "sgd": 0}[o]) / 1e9, "gradients are missing"),
@@ -326,7 +344,7 @@ WRONG = [
     ("11.4", lambda train, test: np.isin(evened(test), evened(train)).sum() / len(train), "of the test rows"),
     ("11.5", lambda right, labels: np.mean(right), "subtract"),
     ("11.5", lambda right, labels: np.mean(right) - 1 / len(np.unique(labels)), "Chance"),
-    ("11.5", lambda right, labels: np.mean(right) - np.mean(np.array(labels) == labels[-1]), "first row"),
+    ("11.5", lambda right, labels: np.mean(right) - np.mean(np.array(labels) == labels[-1]), "last row"),
     ("12.1", lambda n, t, share, gpus: float(n / np.prod([t, 1e12, share, gpus])), "Those are seconds"),
     ("12.1", lambda n, t, share, gpus: n / (t * 1e12 / share * gpus) / 3600, "divide by the share"),
     ("12.1", lambda n, t, share, gpus: n / (t * 1e12 * share / gpus * 3600), "divide by their number"),
@@ -336,6 +354,93 @@ WRONG = [
     ("12.3", lambda n, gpus, each: n // each if n % each == 0 else None, "divide by their number, too"),
     ("12.3", lambda n, gpus, each: max(round(n / gpus / each), 1), "come out even"),
     ("12.3", lambda n, gpus, each: None if n % gpus else max(n // gpus // each, 1), "Too large a step"),
+    ("0.1", lambda text: readable(text) and tuple(json.loads(text)) == KEYS, "bare number"),
+    ("1.2", lambda said, answer: said[len(said) - len(answer) :] == answer, "not only at the end"),
+    ("1.2", lambda said, answer: subsequence(said, answer) == len(answer), "others come between"),
+    ("2.1", lambda n, b, o: n * (2 * b + {"adamw": 2 * b, "adamw_8bit": b, "sgd": 0}[o]) / 1e9, "whatever the weights"),
+    ("2.1", lambda n, b, o: n * (2 * b + {"adamw": 2 * b, "adamw_8bit": 1, "sgd": 0}[o]) / 1e9, "so two bytes"),
+    ("2.1", lambda n, b, o: n * (2 * b + {"adamw": 8, "adamw_8bit": 2, "sgd": 0}[o]) / 1e9, "own precision"),
+    ("2.2", lambda h, n, kv, d, r: 2 * h * d * (n + kv), "full matrices"),
+    ("2.2", lambda h, n, kv, d, r: 4 * h + 2 * d * (n + kv), "r is forgotten"),
+    ("2.2", lambda h, n, kv, d, r: r * (4 * h + 2 * n * d + 2 * d), "not head_dim"),
+    ("2.3", lambda q, f: (q + 2 * f) / 2**30, "scale in bits"),
+    ("2.3", lambda q, f: (q * (0.5 + 1 / 32) + 2 * f) / 2**30, "not 2"),
+    ("3.4", lambda mb, shapes, width: math.floor(mb / width / sum(map(sum, shapes))), "megabytes"),
+    ("3.4", lambda mb, shapes, width: int(mb * 1e6 / width / sum(map(sum, shapes)) + 0.5), "no longer fits"),
+    ("4.3", lambda x, levels: float(np.abs(np.subtract(levels, x)).min()), "That is the distance"),
+    ("4.3", lambda x, levels: sum(level < x for level in levels), "level above"),
+    ("4.4", lambda quantized, other, bits: quantized * bits / 8e9 + 16e-9 * other, "divide both parts"),
+    (
+        "5.1",
+        lambda r: [{"role": dict(human="user", gpt="assistant")[t["from"]], "content": t["value"]} for t in r["conversations"]],
+        "table of names",
+    ),
+    ("5.2", lambda lengths, size: 100 - 100 * sum(lengths) / padded(lengths, size), "percent"),
+    ("5.2", lambda lengths, size: sum(lengths) / padded(lengths, size), "real tokens"),
+    (
+        "5.2",
+        lambda lengths, size: np.mean(
+            [1 - np.mean(lengths[i : i + size]) / max(lengths[i : i + size]) for i in range(0, len(lengths), size)]
+        ),
+        "averages the batches",
+    ),
+    ("5.3", lambda train, test: [i for i, p in enumerate(test) if alike(p) in alike(" | ".join(train))], "longer one"),
+    ("5.5", lambda texts, n: len({g for t in texts for g in as_is(t, n)}) / sum(len(as_is(t, n)) for t in texts), "same word"),
+    (
+        "5.5",
+        lambda texts, n: len({g for t in texts for g in runs(t, n)[:-1]}) / sum(len(runs(t, n)) - 1 for t in texts),
+        "last run",
+    ),
+    ("6.1", lambda m, prompt: turns(m, len(m) < 3), "unasked"),
+    ("6.2", lambda ids, header, end: label_answers(ids, header, end, last=len(ids), most=1), "what follows it"),
+    ("6.3", pack_emptiest, "emptiest"),
+    ("7.2", lambda d_in, d_out, r: d_out * r, "one of the two"),
+    ("7.3", lambda n, batch, accumulation, epochs: -(-n * epochs // (batch * accumulation)), "each epoch"),
+    ("7.3", lambda n, batch, accumulation, epochs: epochs * (-(-n // batch) // accumulation), "fewer batches"),
+    (
+        "8.2",
+        lambda i, warm, n, top: top * (i / warm if i < warm else math.cos((i - warm) / (n - warm) * math.pi / 2)),
+        "quarter",
+    ),
+    (
+        "8.2",
+        lambda i, warm, n, top: top * (i / warm if i < warm else 0.5 + math.cos(math.pi * (i - warm) / (n - 1 - warm)) / 2),
+        "one after",
+    ),
+    ("8.4", lambda budget, layers: int(budget / sum(map(sum, layers)) + 0.5), "Round down"),
+    ("8.5", lambda d: 1.96 * np.std(d, ddof=1) / math.sqrt(len(d)), "Student"),
+    ("8.5", lambda d: float(stats.t.ppf(0.95, len(d) - 1) * stats.sem(d)), "each side"),
+    ("8.5", lambda d: float(np.ptp(stats.t.interval(0.95, len(d) - 1, scale=stats.sem(d)))), "whole width"),
+    ("8.5", lambda d: float(stats.t.ppf(0.975, len(d)) * stats.sem(d)), "degrees of freedom"),
+    ("9.1", lambda task, share: task * share // (1 - share), "not down"),
+    (
+        "9.3",
+        lambda t, g: metrics.precision_score(t, g, labels=sorted(set(t)), average="macro", zero_division=0.0),
+        "precision",
+    ),
+    ("9.3", lambda t, g: metrics.f1_score(t, g, labels=sorted(set(t)), average="weighted", zero_division=0.0), "counts once"),
+    ("9.4", lambda w, x: min(1.0, 2 * float(stats.binom.sf(w - 1, w + x, 0.5))), "larger of"),
+    ("9.4", lambda w, x: 2 * float(stats.binom.sf(max(w, x), w + x, 0.5)), "this very split"),
+    ("10.1", lambda w, a, b, alpha, r: w + alpha * np.dot(b, a), "divided by r"),
+    ("10.2", lambda p, q: -float(stats.entropy(p, q)), "sign is turned"),
+    ("10.2", lambda p, q: sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)), "leave it out"),
+    ("10.3", lambda n, bits: n * (bits / 8), "Those are bytes"),
+    ("10.4", lambda ids, eos, limit: ids[-1:] == [eos] and len(ids) < limit, "exactly `limit`"),
+    ("11.1", lambda n, p, m: ((np.array(p) >= m).sum(), sum(a > m > b for a, b in zip(n, p, strict=True))), "swapped"),
+    ("11.1", lambda n, p, m: (sum(a > m > b for a, b in zip(n, p, strict=True)), sum(b > m for b in p)), "between the two"),
+    ("11.2", lambda ids, marker: after(ids, marker[-1:]) or [-100] * len(ids), "whole marker"),
+    ("11.3", lambda free, n, v: int(free / (4 * n * v) + 0.5), "round down"),
+    ("11.3", lambda free, n, v: free // (v * 4), "`length`"),
+    ("11.4", lambda train, test: 100 * np.isin(evened(test), evened(train)).mean(), "percent"),
+    ("11.4", lambda train, test: sum(t in " | ".join(evened(train)) for t in evened(test)) / len(test), "longer one"),
+    ("11.5", lambda right, labels: np.mean(right) - np.mean(np.array(labels) == labels[0]), "first row"),
+    (
+        "11.5",
+        lambda right, labels: 100 * (np.mean(right) - max(np.unique(labels, return_counts=True)[1]) / len(labels)),
+        "percent",
+    ),
+    ("12.2", lambda shared, whole, gpus: math.floor(shared / gpus) + whole, "fraction"),
+    ("12.3", lambda n, gpus, each: int(n / gpus / each), "come out even"),
 ]
 ID = [f"{identifier} {word}" for identifier, _, word in WRONG]
 
@@ -348,7 +453,7 @@ def test_likely_mistake_is_named(identifier, wrong, word):
 
 
 def test_every_exercise_has_three_likely_mistakes_tried_here():
-    assert {identifier: [i for i, *_ in WRONG].count(identifier) for identifier in EXERCISES} == dict.fromkeys(EXERCISES, 3)
+    assert {key: n for key in EXERCISES if (n := [i for i, *_ in WRONG].count(key)) < 3} == {}
 
 
 def test_each_lesson_has_enough_exercises_in_order():
@@ -389,6 +494,74 @@ def test_stub_is_typed_documented_introduced_and_not_solved(identifier, stub, be
 def test_no_named_mistake_hides_behind_another(identifier):
     for sentence, wrong in EXERCISES[identifier].mistakes:
         assert diagnose(identifier, wrong) == sentence
+
+
+def torch_rate(step, warmup, total, peak):
+    done = torch.tensor((step - warmup) / (total - warmup))
+    return peak * step / warmup if step < warmup else peak * (1 + torch.cos(math.pi * done)) / 2
+
+
+def torch_f1(truth, guess):
+    return torch.tensor(
+        [metrics.f1_score(truth, guess, labels=[x], average="macro", zero_division=0.0) for x in set(truth)]
+    ).mean()
+
+
+#: Right answers written otherwise: in torch's float32, as a fraction, by another algorithm.
+RIGHT = [
+    ("0.1", lambda text: readable(text) and type(json.loads(text)) is dict and [*json.loads(text)] == [*KEYS]),
+    (
+        "1.1",
+        lambda found, wanted, k: torch.tensor([w in i[:k] for w, i in zip(wanted, found, strict=True)]).float().mean().item(),
+    ),
+    ("2.1", lambda n, b, o: torch.tensor(n * (2 * b + {"adamw": 2 * b, "adamw_8bit": 2, "sgd": 0}[o])) / 1e9),
+    ("3.2", lambda s, r: torch.tensor(s[r:]).norm().item()),
+    ("3.2", lambda s, r: np.linalg.norm(np.array(s[r:], dtype=np.float32))),
+    ("5.2", lambda lengths, size: Fraction(padded(lengths, size) - sum(lengths), padded(lengths, size))),
+    ("5.2", lambda lengths, size: 1 - torch.tensor(lengths).sum() / padded(lengths, size)),
+    ("8.2", torch_rate),
+    ("8.3", lambda batches: torch.tensor([b[0] * b[1] for b in batches]).sum() / sum(b[1] for b in batches)),
+    ("8.5", lambda d: float(stats.t.ppf(0.975, len(d) - 1)) * torch.tensor(d).std() / len(d) ** 0.5),
+    ("9.2", lambda nlls: torch.cat([torch.tensor(row) for row in nlls]).mean().exp()),
+    ("9.3", torch_f1),
+    ("10.1", lambda w, a, b, alpha, r: w + alpha / a.shape[0] * (b @ a)),
+    ("10.1", lambda w, a, b, alpha, r: w + alpha / b.shape[1] * np.einsum("or,ri->oi", b, a)),
+    ("10.2", lambda p, q: torch.nn.functional.kl_div(torch.tensor(q).log(), torch.tensor(p), reduction="sum")),
+    ("11.5", lambda right, labels: torch.tensor(right).float().mean() - max(map(labels.count, labels)) / len(labels)),
+    ("12.1", lambda n, t, share, gpus: torch.tensor(n) / (t * 1e12 * share * gpus) / 3600),
+]
+
+
+@pytest.mark.parametrize(("identifier", "right"), RIGHT)
+def test_a_right_answer_is_right_however_it_is_written(identifier, right):
+    assert diagnose(identifier, right) == ""
+
+
+#: Wrong ways that no sentence names and that were taken for right once.
+REFUSED = [
+    ("1.2", lambda said, answer: bool(answer) and answer[0] in said and said[said.index(answer[0]) :][: len(answer)] == answer),
+    ("6.5", lambda text, tokens: strip_once(strip_once(text, tokens), tokens)),
+    ("9.5", lambda a, b: max((one_scan(a[i:], b) for i in range(len(a))), default=0)),
+    ("3.2", lambda s, r: round(math.hypot(*s[r:]), 3)),
+]
+
+
+def one_scan(output, source):
+    """The longest run with no going back in ``output`` when it breaks."""
+    n = best = 0
+    for token in source:
+        n = n + 1 if n < len(output) and output[n] == token else 0
+        best = max(best, n)
+    return best
+
+
+@pytest.mark.parametrize(("identifier", "wrong"), REFUSED)
+def test_a_way_that_is_right_by_luck_only_is_refused(identifier, wrong):
+    assert diagnose(identifier, wrong)
+
+
+def test_a_message_stays_short_however_long_the_case():
+    assert all(len(diagnose(key, lambda *_: "odd")) < 1500 for key in EXERCISES)
 
 
 @pytest.mark.parametrize("identifier", EXERCISES)
@@ -444,8 +617,6 @@ def test_array_instead_of_a_list_does_not_stop_the_notebook():
 
 
 def test_arrays_and_tensors_are_compared_by_kind_shape_and_value():
-    import torch
-
     from lorakit_helpers.exercises import _same
 
     for kind in (np.array, torch.tensor):

@@ -28,6 +28,14 @@ def _any_order(text):
     return _has_keys(text) and len(json.loads(text)) == len(KEYS)
 
 
+def _any_kind(text):
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return tuple(value) == KEYS
+
+
 def _parses(text):
     try:
         json.loads(text)
@@ -40,6 +48,7 @@ _RIGHT = '{"order_id": null, "customer": "Ann", "product": "lamp", "intent": "re
 _TEXTS = (
     _RIGHT, "Sure! Here is the JSON: " + _RIGHT, _RIGHT.replace('"low"}', '"low", "note": "x"}'), '["order_id"]',
     '{"customer": "Ann", "order_id": null, "product": "lamp", "intent": "refund", "urgency": "low"}', '{"product": "lamp"}', "",
+    json.dumps(list(KEYS)), "7",
 )  # fmt: skip
 
 
@@ -51,6 +60,8 @@ EXERCISES = {
             ("A key too many is accepted: compare all keys, not only whether the five are there.", _has_keys),
             ("The order of the keys is not checked: tuple(value) keeps it, set(value) loses it.", _any_order),
             ("Text that is not JSON raises: catch ValueError and return False.", lambda t: tuple(json.loads(t)) == KEYS),
+            ("A list of the five names, or a bare number, is JSON too: check isinstance(value, dict) first.",
+             _any_kind),
         ),
         ("json.loads raises ValueError for text that is not JSON.", "A dict keeps its order: compare tuple(value) with KEYS."),
     ),

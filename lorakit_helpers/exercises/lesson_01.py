@@ -15,6 +15,11 @@ def _gives(said, answer):
     return any(said[i : i + len(answer)] == answer for i in range(len(said) - len(answer) + 1))
 
 
+def _in_order(said, answer):
+    rest = iter(said)
+    return all(word in rest for word in answer)
+
+
 def _blame(found, right):
     if right:
         return "right" if found else "lucky"
@@ -62,13 +67,17 @@ EXERCISES = {
     "1.2": Exercise(
         _gives,
         ((["it", "holds", "1.3", "litres"], ["1.3", "litres"]), (["17"], ["7"]), (["litres", "1.3"], ["1.3", "litres"]),
-         (["7"], ["7"]), (["the", "torx", "t", "8"], ["t", "8"]), ([], ["7"])),
+         (["7"], ["7"]), (["the", "torx", "t", "8"], ["t", "8"]), ([], ["7"]),
+         (["1.3", "of", "litres"], ["1.3", "litres"]), (["t", "x", "t", "8", "bit"], ["t", "8"])),
         (
             ("In a joined text 7 is found inside 17: compare lists of words, not letters.",
              lambda said, answer: "".join(answer) in "".join(said)),
             ("The answer's words must stand next to each other and in order.",
              lambda said, answer: all(word in said for word in answer)),
             ("That asks for the answer and nothing else; it may stand inside a sentence.", lambda said, answer: said == answer),
+            ("The answer's words must follow one another: here others come between them.", _in_order),
+            ("The answer may stand anywhere, not only at the end.",
+             lambda said, answer: said[-len(answer) :] == answer),
         ),
         ("Slide a window as long as the answer over the words that were said.",
          "any(said[i : i + len(answer)] == answer for i in range(len(said)))"),
@@ -107,10 +116,10 @@ EXERCISES = {
              lambda training, slow, fast: math.ceil(training / (slow - fast))),
             ("A part of a question cannot be asked: round up, with math.ceil.",
              lambda training, slow, fast: training / (slow - fast) if fast < slow else math.inf),
-            ("What counts is the time saved per question, slow - fast, not the time it takes.",
+            ("What counts is what is saved per question, slow - fast, not what a question takes.",
              lambda training, slow, fast: math.ceil(training / slow) if fast < slow else math.inf),
         ),
-        ("How many savings of (slow - fast) seconds make up for the training?",
+        ("How many savings of (slow - fast) make up for the training?",
          "return math.ceil(training / (slow - fast)) if fast < slow else math.inf"),
     ),
 }  # fmt: skip

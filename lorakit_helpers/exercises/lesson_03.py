@@ -58,7 +58,7 @@ EXERCISES = {
         ("Both factors together hold r·(d_in + d_out) values.", "The largest whole r with r·(d_in + d_out) < d_in·d_out."),
     ),
     "3.4": Exercise(
-        _budget, ((50, _LLAMA * 32, 2), (50, _LLAMA * 32, 4), (1, ((576, 576), (576, 192)), 4)),
+        _budget, ((3, ((576, 576), (576, 192)), 4), (50, _LLAMA * 32, 2), (50, _LLAMA * 32, 4)),
         (
             ("A MB is 1e6 bytes; 2**20 bytes are a MiB.",
              lambda mb, shapes, width: int(mb * 2**20 // (width * sum(i + o for i, o in shapes)))),
@@ -66,6 +66,10 @@ EXERCISES = {
              lambda mb, shapes, width: int(mb * 1e6 // sum(i + o for i, o in shapes))),
             ("A full matrix has in·out values; the adapter has r·(in + out).",
              lambda mb, shapes, width: int(mb * 1e6 // (width * sum(i * o for i, o in shapes)))),
+            ("`mb` counts megabytes: multiply by 1e6.",
+             lambda mb, shapes, width: int(mb // (width * sum(i + o for i, o in shapes)))),
+            ("Round down: a larger rank's file no longer fits.",
+             lambda mb, shapes, width: round(mb * 1e6 / (width * sum(i + o for i, o in shapes)))),
         ),
         ("How many bytes does rank 1 take, over all layers?", "mb * 1e6 // (width * the sum of (d_in + d_out))"),
     ),

@@ -1,5 +1,7 @@
 """Exercises of notebook 04."""
 
+import numpy as np
+
 from .exercise import Exercise
 
 __all__ = ["EXERCISES"]
@@ -47,6 +49,10 @@ EXERCISES = {
              lambda x, levels: min(range(len(levels)), key=lambda i: levels[i] - x)),
             ("That is the farthest level: take the smallest distance.",
              lambda x, levels: max(range(len(levels)), key=lambda i: abs(levels[i] - x))),
+            ("That is the distance; the code is the index of the nearest level.",
+             lambda x, levels: min(abs(v - x) for v in levels)),
+            ("That is the next level above; the one below may be nearer.",
+             lambda x, levels: int(np.searchsorted(levels, x))),
         ),
         ("For every index, how far is levels[i] from x?", "min(range(len(levels)), key=lambda i: abs(levels[i] - x))"),
     ),
@@ -59,6 +65,8 @@ EXERCISES = {
             ("Those are gigabits: 8 bits make a byte.", lambda quantized, other, bits: (quantized * bits + other * 16) / 1e9),
             ("That is GiB (2**30); GB is 1e9 bytes.",
              lambda quantized, other, bits: (quantized * bits / 8 + other * 2) / 2**30),
+            ("16 bits are 2 bytes: divide both parts by 8.",
+             lambda quantized, other, bits: (quantized * bits / 8 + 16 * other) / 1e9),
         ),
         ("Two parts: quantized weights at `bits`, the others at 16.", "(quantized * bits / 8 + other * 2) / 1e9"),
     ),

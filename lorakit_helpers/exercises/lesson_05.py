@@ -24,6 +24,10 @@ def _to_messages(row):
     return [{"role": _ROLES[turn["from"]], "content": turn["value"]} for turn in row["conversations"]]
 
 
+def _no_system(row):
+    return [{"role": {"human": "user", "gpt": "assistant"}[t["from"]], "content": t["value"]} for t in row["conversations"]]
+
+
 def _contradictions(rows, plain=_plain):
     answers = {}
     for prompt, answer in rows:
@@ -55,6 +59,10 @@ def _padding(lengths, batch_size):
     return 1 - sum(lengths) / computed
 
 
+def _mean_of_batches(batches):
+    return sum(1 - sum(batch) / (max(batch) * len(batch)) for batch in batches) / len(batches)
+
+
 def _over_kept(lengths, batch_size):
     computed = sum(max(batch) * len(batch) for batch in _batches(lengths, batch_size))
     return computed / sum(lengths) - 1
@@ -74,6 +82,16 @@ def _mean_of_texts(texts, n):
     return sum(len(set(grams)) / len(grams) for grams in each) / len(each)
 
 
+def _distinct_as_is(texts, n):
+    grams = [gram for text in texts for gram in _grams(text.split(), n)]
+    return len(set(grams)) / len(grams)
+
+
+def _one_short(texts, n):
+    grams = [gram for text in texts for gram in _grams(text.lower().split(), n)[:-1]]
+    return len(set(grams)) / len(grams)
+
+
 def _across(texts, n):
     grams = _grams(" ".join(texts).lower().split(), n)
     return len(set(grams)) / len(grams)
@@ -88,6 +106,8 @@ EXERCISES = {
             ("The system turn is lost: ShareGPT can say it, so keep it.",
              lambda row: [turn for turn in _to_messages(row) if turn["role"] != "system"]),
             ("Only the first exchange is left; keep every turn.", lambda row: _to_messages(row)[:2]),
+            ("The table of names needs the system turn too: system stays system.",
+             _no_system),
         ),
         ("One dict for each turn; a small table says what human and gpt are called.",
          'NAMES = {"system": "system", "human": "user", "gpt": "assistant"}; '
@@ -101,6 +121,12 @@ EXERCISES = {
              lambda lengths, batch_size: 1 - sum(lengths) / (max(lengths) * len(lengths))),
             ("The last batch may be smaller: multiply its longest row by the rows it has.",
              lambda lengths, batch_size: 1 - sum(lengths) / sum(max(b) * batch_size for b in _batches(lengths, batch_size))),
+            ("That is in percent; a share lies between 0 and 1.",
+             lambda lengths, batch_size: 100 * _padding(lengths, batch_size)),
+            ("That is the share of real tokens; padding is the rest.",
+             lambda lengths, batch_size: 1 - _padding(lengths, batch_size)),
+            ("That averages the batches' shares; batches differ in size, so divide the totals.",
+             lambda lengths, batch_size: _mean_of_batches(_batches(lengths, batch_size))),
         ),
         ("Computed tokens: for each batch, its longest row times its number of rows.",
          "computed = sum(max(b) * len(b) for b in batches); return 1 - sum(lengths) / computed"),
@@ -109,7 +135,7 @@ EXERCISES = {
         _leaks,
         (
             (["My lamp broke.", "Where is it?"], ["where is  it?", "New one", "my lamp broke."]),
-            (["a", "b", "c"], ["C", "d"]), (["a"], ["b"]),
+            (["a", "b", "c"], ["C", "d"]), (["a"], ["b"]), (["my lamp broke today"], ["my lamp broke"]),
         ),
         (
             ("Compare without case and extra spaces: 'My lamp' and 'my  lamp' are the same prompt.",
@@ -118,6 +144,8 @@ EXERCISES = {
              lambda train, test: [test[i] for i in _leaks(train, test)]),
             ("Those are indices in train; the rows to remove are counted in test.",
              lambda train, test: _leaks(test, train)),
+            ("A prompt inside a longer one is not the same prompt: compare whole prompts.",
+             lambda train, test: [i for i, p in enumerate(test) if any(_plain(p) in _plain(q) for q in train)]),
         ),
         ("Make every prompt plain (lower case, single spaces), then look each test prompt up in the set of training prompts.",
          "known = {plain(p) for p in train}; return [i for i, p in enumerate(test) if plain(p) in known]"),
@@ -146,6 +174,10 @@ EXERCISES = {
             ("A pair of words across the border of two texts is in neither of them.", _across),
             ("That is the number of different ones; divide by how many there are.",
              lambda texts, n: len({gram for text in texts for gram in _grams(text.lower().split(), n)})),
+            ("Red and red are the same word: make the texts lower case first.",
+             _distinct_as_is),
+            ("The last run of every text is missing: there are len(words) - n + 1 runs.",
+             _one_short),
         ),
         ("List the runs of n words of every text, then compare how many there are with how many differ.",
          "grams = [tuple(words[i : i + n]) for words in ... for i in range(len(words) - n + 1)]; len(set(grams)) / len(grams)"),

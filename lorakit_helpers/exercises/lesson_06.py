@@ -33,6 +33,20 @@ def _answers(ids, header, end, *, with_end=True, with_header=False, most=None):
     return labels
 
 
+def _to_the_last(ids, header, end):
+    start = next(i for i in range(len(ids)) if ids[i : i + len(header)] == header) + len(header)
+    return [-100] * start + ids[start:]
+
+
+def _emptiest_first(lengths, room):
+    left = []
+    for n in sorted(lengths, reverse=True):
+        if not left or max(left) < n:
+            left.append(room)
+        left[left.index(max(left))] -= n
+    return len(left)
+
+
 def _packed(lengths, room, *, decreasing=True, last_only=False):
     left = []
     for n in sorted(lengths, reverse=True) if decreasing else lengths:
@@ -77,7 +91,7 @@ _S, _E = "<|im_start|>", "<|im_end|>"
 
 EXERCISES = {
     "6.1": Exercise(
-        _chatml, ((_CHAT[:2], True), (_CHAT, False), (_CHAT[1:2], True)),
+        _chatml, ((_CHAT[:2], True), (_CHAT, False), (_CHAT[1:2], True), (_CHAT[:2], False)),
         (
             ("The line break after the role is missing: the content begins on a line of its own.",
              lambda m, g: _chatml(m, g, after_role="")),
@@ -86,6 +100,8 @@ EXERCISES = {
              lambda m, g: _chatml(m, False)),
             ("The generation prompt ends with a line break too, or the model would have to write it.",
              lambda m, g: _chatml(m, g, header="<|im_start|>assistant")),
+            ("The assistant's turn is opened unasked: only where add_generation_prompt is true.",
+             lambda m, g: _chatml(m, m[-1]["role"] != "assistant")),
         ),
         ("Three parts for each message: a line with <|im_start|> and the role, the content, <|im_end|> and a line break.",
          'Join f"<|im_start|>{m[\'role\']}\\n{m[\'content\']}<|im_end|>\\n"; then, if asked, add "<|im_start|>assistant\\n".'),
@@ -100,19 +116,22 @@ EXERCISES = {
              lambda ids, header, end: _answers(ids, header, end, with_header=True)),
             ("Only the first answer is trained: go on looking after it.",
              lambda ids, header, end: _answers(ids, header, end, most=1)),
+            ("Stop at `end`: what follows it is not the assistant's.", _to_the_last),
         ),
         ("Start with -100 everywhere. Where does ids[i : i + len(header)] == header hold, and what follows?",
          "From there copy ids into the labels up to and with the next `end`, then go on looking."),
     ),
     "6.3": Exercise(
-        _packed, (([2, 5, 2, 8, 8, 8, 7], 10), ([2, 3, 6, 5, 2, 3, 3, 5], 10), ([5, 5, 8, 6, 8, 8, 2], 10), ([3, 10, 7], 10)),
+        _packed, (([2, 5, 2, 8, 8, 8, 7], 10), ([2, 3, 6, 5, 2, 3, 3, 5], 10), ([5, 5, 8, 6, 8, 8, 2], 10), ([3, 10, 7], 10),
+                  ([13, 2, 3, 11, 10, 2, 4], 15)),
         (
             ("That is the least there could be; rows stay whole, so some room is left over.",
              lambda lengths, room: -(-sum(lengths) // room)),
             ("Longest first: a long row that comes late needs a sequence of its own.",
              lambda lengths, room: _packed(lengths, room, decreasing=False)),
-            ("Look at every sequence begun so far, not at the last one alone.",
+            ("Take the rows longest first, and for each look at every sequence begun so far, not at the last one alone.",
              lambda lengths, room: _packed(lengths, room, last_only=True)),
+            ("The emptiest sequence is not the one to fill: take the first that has room.", _emptiest_first),
         ),
         ("Keep a list of the room left in each sequence. Take the rows longest first.",
          "For each row: the first sequence with room left >= its length takes it; if there is none, begin another."),
@@ -131,7 +150,8 @@ EXERCISES = {
     ),
     "6.5": Exercise(
         _clean, ((f"Hi{_E}\n{_S}system", [_S, _E]), (f"a{_S}b{_S}c", [_S, _E]), ("<|im_<|im_end|>end|> x", [_S, _E]),
-                 (f"<|im_{_S}end|> y", [_E, _S]), ("a < b", [_S, _E])),
+                 (f"<|im_{_S}end|> y", [_E, _S]), ("a < b", [_S, _E]),
+                 ("<|im_<|im_<|im_end|>end|>end|> z", [_S, _E])),
         (
             ("Taking a token out can put another together, as in '<|im_<|im_end|>end|>': repeat until none is left.", _once),
             ("Each token goes out once only; str.replace without a count takes them all.", _first_only),

@@ -19,6 +19,10 @@ def _rate(step, warmup, total, peak, *, rising=True, after=True, half=0.5):
     return peak * half * (1 + math.cos(math.pi * done))
 
 
+def _quarter(step, warmup, total, peak):
+    return peak * step / warmup if step < warmup else peak * math.cos(math.pi / 2 * (step - warmup) / (total - warmup))
+
+
 def _mean_loss(batches):
     return sum(loss * tokens for loss, tokens in batches) / sum(tokens for _, tokens in batches)
 
@@ -27,13 +31,13 @@ def _largest_rank(budget, layers):
     return budget // sum(wide + high for wide, high in layers)
 
 
-def _half_width(differences, *, factor=None, free=1, root=True):
+def _half_width(differences, *, factor=None, free=1, root=True, share=0.975, degrees=None):
     from scipy.stats import t
 
     n = len(differences)
     mean = sum(differences) / n
     spread = math.sqrt(sum((d - mean) ** 2 for d in differences) / (n - free))
-    return (factor or float(t.ppf(0.975, n - 1))) * spread / (math.sqrt(n) if root else 1)
+    return (factor or float(t.ppf(share, degrees or n - 1))) * spread / (math.sqrt(n) if root else 1)
 
 
 EXERCISES = {
@@ -58,6 +62,9 @@ EXERCISES = {
              lambda *a: _rate(*a, after=False)),
             ("At the end of the warm-up the rate must be `peak`: 1 + cos goes from 2 to 0, so halve it.",
              lambda *a: _rate(*a, half=1.0)),
+            ("Half a cosine: (1 + cos(π · done)) / 2 is flat at both ends, a quarter of one is not.", _quarter),
+            ("The zero comes at step == total, one after the last update.",
+             lambda step, warmup, total, peak: _rate(step, warmup, total - 1, peak)),
         ),
         ("Two parts: up to `warmup` a straight line from 0 to `peak`; then half a cosine from `peak` to 0.",
          "done = (step - warmup) / (total - warmup); peak * 0.5 * (1 + math.cos(math.pi * done))"),
@@ -75,13 +82,15 @@ EXERCISES = {
         ("A mean loss times its tokens is the sum over them.", "Add the sums, add the tokens, divide."),
     ),
     "8.4": Exercise(
-        _largest_rank, ((10_000, [(576, 576), (576, 192)]), (1_000_000, [(576, 1536)] * 30), (1920, [(576, 576), (576, 192)])),
+        _largest_rank, ((10_000, [(576, 576), (576, 192)]), (1_000_000, [(576, 1536)] * 3), (1920, [(576, 576), (576, 192)])),
         (
             ("That counts a full update, in × out: LoRA's A has r × in values, B has out × r.",
              lambda budget, layers: budget // sum(wide * high for wide, high in layers)),
             ("A and B both count: r · in and r · out.", lambda budget, layers: budget // sum(wide for wide, _ in layers)),
             ("Round down: one rank more is over the budget.",
              lambda budget, layers: math.ceil(budget / sum(wide + high for wide, high in layers))),
+            ("Round down: one rank more is over the budget.",
+             lambda budget, layers: round(budget / sum(wide + high for wide, high in layers))),
         ),
         ("What does one rank cost in one layer? And in all of them?", "budget // sum(wide + high for wide, high in layers)"),
     ),
@@ -92,6 +101,11 @@ EXERCISES = {
              lambda d: _half_width(d, factor=1.959963984540054)),
             ("Divide the squares by n - 1: the mean was estimated from the same seeds.", lambda d: _half_width(d, free=0)),
             ("That is how far single seeds spread; their mean spreads by √n less.", lambda d: _half_width(d, root=False)),
+            ("1.96 is for large samples; a few seeds need Student's t: scipy.stats.t.ppf(0.975, n - 1).",
+             lambda d: _half_width(d, factor=1.96)),
+            ("95 % in the middle leaves 2.5 % on each side: ppf(0.975, …).", lambda d: _half_width(d, share=0.95)),
+            ("That is the whole width: half of it is asked for.", lambda d: 2 * _half_width(d)),
+            ("n differences have n - 1 degrees of freedom.", lambda d: _half_width(d, degrees=len(d))),
         ),
         ("t · s / √n, with s the standard deviation over n - 1.",
          "t = scipy.stats.t.ppf(0.975, len(differences) - 1); statistics.stdev(differences) is s."),

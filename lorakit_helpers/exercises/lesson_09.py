@@ -32,9 +32,19 @@ def _recall(truth, guess):
     return sum(hits) / len(hits)
 
 
+def _precision(truth, guess):
+    labels = sorted(set(truth))
+    hits = [sum(t == g == label for t, g in zip(truth, guess, strict=True)) / max(1, guess.count(label)) for label in labels]
+    return sum(hits) / len(hits)
+
+
 def _sign_test(wins, losses, sides=2, most=1.0):
     n, larger = wins + losses, max(wins, losses)
     return min(most, sides * sum(math.comb(n, k) for k in range(larger, n + 1)) / 2**n)
+
+
+def _tail(first, n):
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(first, n + 1)) / 2**n)
 
 
 def _longest_run(output, source):
@@ -62,13 +72,14 @@ _LABELS = (["refund", "refund", "cancel", "shipping"], ["refund", "cancel", "can
 
 EXERCISES = {
     "9.1": Exercise(
-        _general, ((160, 0.25), (1000, 0.1), (90, 0.5), (64, 0.0), (7, 0.3)),
+        _general, ((160, 0.25), (1000, 0.1), (90, 0.5), (64, 0.0), (7, 0.3), (100, 0.3)),
         (
             ("That is a share of the task rows; `share` is of the whole mixture, general rows included.",
              lambda task, share: round(task * share)),
             ("That is the size of the whole mixture: subtract the task rows.", lambda task, share: round(task / (1 - share))),
             ("Divide by 1 - share, what the task rows are of the whole.",
              lambda task, share: round(task * share / (1 + share))),
+            ("Round to the nearest whole number, not down.", lambda task, share: int(task * share / (1 - share))),
         ),
         ("With g general rows, share = g / (g + task_rows). Solve for g.", "round(task_rows * share / (1 - share))"),
     ),
@@ -85,13 +96,17 @@ EXERCISES = {
          "every = [x for row in nlls for x in row]; math.exp(sum(every) / len(every))"),
     ),
     "9.3": Exercise(
-        _macro_f1, (_LABELS, (["a", "a", "a", "b"], ["a", "a", "b", "b"]), (["a"], ["(invalid)"]), (["a", "b"], ["a", "b"])),
+        _macro_f1, (_LABELS, (["a", "a", "a", "b"], ["a", "a", "b", "b"]), (["a"], ["(invalid)"]), (["a", "b"], ["a", "b"]),
+                    (["a", "a", "a", "b", "c"], ["a", "b", "b", "b", "a"])),
         (
             ("That is accuracy, in which frequent labels count more: take one F1 per label, then their mean.",
              lambda truth, guess: sum(t == g for t, g in zip(truth, guess, strict=True)) / len(truth)),
             ("Only labels that occur in `truth` count; a guess that is none of them is a miss already.",
              lambda truth, guess: _macro_f1(truth, guess, sorted({*truth, *guess}))),
             ("That is recall: false guesses of a label (FP) cost it, too.", _recall),
+            ("That is precision: rows of a label that were missed (FN) cost it, too.", _precision),
+            ("Every label counts once, however often it occurs: average over set(truth).",
+             lambda truth, guess: _macro_f1(truth, guess, sorted(truth))),
         ),
         ("For each label in set(truth): count TP, FP and FN over the pairs.",
          "tp = sum(t == g == label for t, g in zip(truth, guess)); f1 = 2 * tp / (truth.count(label) + guess.count(label))"),
@@ -105,13 +120,17 @@ EXERCISES = {
              lambda wins, losses: _sign_test(wins, losses, most=2.0)),
             ("That is this very split alone: add those that are more uneven.",
              lambda wins, losses: min(1.0, 2 * math.comb(wins + losses, wins) / 2 ** (wins + losses))),
+            ("Start from the larger of `wins` and `losses`.", lambda wins, losses: _tail(wins, wins + losses)),
+            ("At least as uneven includes this very split.",
+             lambda wins, losses: _tail(max(wins, losses) + 1, wins + losses)),
         ),
         ("Of the 2ⁿ ways n coins can fall, math.comb(n, k) show k heads. Which k are at least as uneven?",
          "n = wins + losses; min(1, 2 * sum(math.comb(n, k) for k in range(max(wins, losses), n + 1)) / 2**n)"),
     ),
     "9.5": Exercise(
         _longest_run,
-        (([1, 2, 3, 9], [7, 1, 2, 3, 4]), ([1, 5, 2, 6, 3], [1, 2, 3]), ([4, 4, 4], [4, 4]), ([], [1]), ([8, 1], [1, 8])),
+        (([1, 2, 3, 9], [7, 1, 2, 3, 4]), ([1, 5, 2, 6, 3], [1, 2, 3]), ([4, 4, 4], [4, 4]), ([], [1]), ([8, 1], [1, 8]),
+         ([1, 1, 2], [1, 1, 1, 2])),
         (
             ("Tokens in between break a run: that is the longest common subsequence, as ROUGE-L counts it.",
              lambda a, b: _subsequence(tuple(a), tuple(b))),

@@ -27,11 +27,12 @@ EXERCISES = {
     ),
     "12.2": Exercise(
         lambda shared, whole, gpus: shared / gpus + whole,
-        ((36.0, 6.0, 2), (36.0, 6.0, 1), (40.0, 4.5, 8), (0.0, 3.0, 4)),
+        ((36.0, 6.0, 2), (36.0, 6.0, 1), (40.0, 4.5, 8), (0.0, 3.0, 4), (10.0, 1.0, 4)),
         (
             ("What a GPU needs of its own is not shared out.", lambda shared, whole, gpus: (shared + whole) / gpus),
             ("The shared part is split between the GPUs.", lambda shared, whole, gpus: shared + whole),
             ("That is all GPUs together: one of them was asked for.", lambda shared, whole, gpus: shared + whole * gpus),
+            ("`//` drops the fraction: use `/`.", lambda shared, whole, gpus: shared // gpus + whole),
         ),
         ("Two parts: one shrinks with the number of GPUs, the other does not.", "shared / gpus + whole"),
     ),
@@ -44,6 +45,8 @@ EXERCISES = {
              lambda global_batch, gpus, each: max(1, round(global_batch / (gpus * each)))),
             ("Too large a step is not even, either: 4 rows do not fill 4 GPUs with 2 rows each.",
              lambda global_batch, gpus, each: None if global_batch % gpus else max(1, global_batch // (gpus * each))),
+            ("It must come out even: None where rows would be left over or missing.",
+             lambda global_batch, gpus, each: global_batch // (gpus * each)),
         ),
         ("One round of all GPUs takes gpus · each rows.",
          "steps, rest = divmod(global_batch, gpus * each); None if rest or not steps else steps"),
