@@ -269,7 +269,8 @@ class Difference:
     Attributes:
         name: the metric.
         before, after, difference: means; shares from 0 to 1 unless the metric has a unit.
-        low, high: 95 % interval of the difference, by resampling rows (paired bootstrap).
+        low, high: 95 % interval of the difference, by resampling rows (paired bootstrap); where all rows changed alike, the
+            widest one that Clopper-Pearson's interval of their share allows.
         p_value: exact sign test on the rows where the two differ; for right and wrong that is McNemar's exact test.
         n: rows.
         unit: what a figure that is no share counts, for example ``"nats per token"``.
@@ -329,11 +330,24 @@ def paired_difference(name: str, before, after, *, unit: str = "", lower_is_bett
     low = high = float(changed.mean())
     if np.ptp(changed) > 0:
         low, high = _bootstrap((changed,), np.mean)
+    elif not unit:
+        low, high = _changed_alike(low, len(changed))
     won, lost = int((changed > 0).sum()), int((changed < 0).sum())
     p_value = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
     return Difference(
         name, float(a.mean()), float(b.mean()), float(changed.mean()), low, high, p_value, len(a), unit, lower_is_better
     )
+
+
+def _changed_alike(change: float, n: int) -> tuple[float, float]:
+    """Bounds of a difference of shares when all n rows changed alike, where resampling would give no width.
+
+    At least a share q of all rows changes like that (Clopper-Pearson); the others may change by 1 in either direction.
+    """
+    from scipy.stats import binomtest
+
+    q = binomtest(n, n).proportion_ci(CONFIDENCE, method="exact").low
+    return max(-1.0, q * change - (1 - q)), min(1.0, q * change + (1 - q))
 
 
 def compare(before: TicketScores, after: TicketScores, metric: str = "exact match") -> Difference:
@@ -354,13 +368,15 @@ def verdict(difference: Difference) -> str:
     d = difference
     sign = -1 if d.lower_is_better else 1
     low, high = sorted((sign * d.low, sign * d.high))
-    if low > 0 and d.p_value < 1 - CONFIDENCE:
-        word = "Better"
-    elif high < 0 and d.p_value < 1 - CONFIDENCE:
-        word = "Worse"
-    else:
-        return f"No evidence of improvement: {d} on {d.n} rows, p = {d.p_value:.2g}."
-    return f"{word}: {d} on {d.n} rows, p = {d.p_value:.2g}."
+    enough = d.p_value < 1 - CONFIDENCE
+    word = "Better" if low > 0 and enough else "Worse" if high < 0 and enough else "No evidence of improvement"
+    said = f"{word}: {d} on {d.n} rows, p = {d.p_value:.2g}."
+    smallest = 2.0 ** (1 - d.n)  # of the sign test: all rows changed in one direction
+    if smallest >= 1 - CONFIDENCE:
+        return f"{said} So few rows cannot be evidence: even if all of them changed alike, p would be {smallest:.2g}."
+    if not enough and (low > 0 or high < 0):
+        return f"{said} The interval lies on one side of zero, but p must be below {1 - CONFIDENCE:.2g} as well."
+    return said
 
 
 def before_after_table(before: TicketScores, after: TicketScores) -> str:

@@ -217,6 +217,23 @@ def test_tiny_n_shows_no_evidence_even_when_every_ticket_improved(n):
     assert verdict(compare(scores_with([0] * n), scores_with([1] * n))).startswith("No evidence of improvement")
 
 
+@pytest.mark.parametrize("n", [1, 5, 8, 48])
+def test_rows_that_all_change_alike_leave_an_interval_with_a_width(n):
+    sure = 0.025 ** (1 / n)  # the smallest share of which n rows out of n are not yet a surprise
+    gain, none = compare(scores_with([0] * n), scores_with([1] * n)), compare(scores_with([1] * n), scores_with([1] * n))
+    assert (gain.low, gain.high) == pytest.approx((2 * sure - 1, 1))
+    assert (none.low, none.high) == pytest.approx((sure - 1, 1 - sure))
+    lost = compare(scores_with([1] * n), scores_with([0] * n))
+    assert (lost.low, lost.high) == pytest.approx((-gain.high, -gain.low))
+
+
+def test_the_verdict_says_why_a_clear_looking_difference_is_no_evidence():
+    few, enough = (verdict(paired_difference("exact match", [0] * n, [1] * n)) for n in (5, 6))
+    assert "p would be 0.062" in few and enough.startswith("Better") and "would be" not in enough
+    mixed = paired_difference("loss", [1.0] * 8, [0.5] * 6 + [1.1] * 2, unit="nats per token", lower_is_better=True)
+    assert mixed.high < 0 and mixed.p_value > 0.05 and "one side of zero" in verdict(mixed)
+
+
 def test_noise_both_ways_shows_no_evidence():
     before, after = np.tile([1, 0, 1, 0], 20), np.tile([0, 1, 1, 0], 20)
     assert verdict(compare(scores_with(before), scores_with(after))).startswith("No evidence of improvement")
