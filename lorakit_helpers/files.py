@@ -114,23 +114,24 @@ def atomic_folder(target):
         raise
 
 
-def need_space(folder, gib: float, what: str, *, variable: str = "LORAKIT_CACHE") -> None:
+def need_space(folder, gib: float, what: str, *, variable: str | None = None) -> None:
     """Raise before a write that cannot fit.
 
     Args:
         folder: where the bytes will go; its nearest existing parent is asked.
         gib: GiB (2**30 bytes) needed.
         what: what will be written, for the message.
-        variable: the environment variable that moves the folder.
+        variable: the environment variable that moves the folder; None where the caller chose it.
     """
     folder = next(place for place in _upwards(Path(folder)) if place.exists())
     free = shutil.disk_usage(folder).free / 2**30
     if free < gib:
+        elsewhere = f"set {variable} to a folder on another disk" if variable else "choose a folder on another disk"
         raise LorakitError(
             f"disk space for {what} in {folder}",
             got=f"{free:.2f} GiB free",
             expected=f"at least {gib:.2f} GiB",
-            do=f"Free some space, or set {variable} to a folder on another disk.",
+            do=f"Free some space, or {elsewhere}.",
         )
 
 

@@ -41,6 +41,13 @@ class BaseModel:
     source: str
     note: str
 
+    @property
+    def folder(self) -> Path:
+        """The local folder with the files: for a Hub name, where the Hub's cache keeps them once the model was loaded."""
+        from huggingface_hub import snapshot_download
+
+        return Path(self.path if Path(self.path).is_dir() else snapshot_download(self.path, local_files_only=True))
+
 
 _NOTES = {
     "hub": "the publisher's own bf16 weights",
@@ -78,7 +85,7 @@ def base_model(profile: Profile | None = None, *, source: str = "auto", log=prin
             return BaseModel(str(folder), kept, _NOTES[kept])
         problem = f"it came from the {kept}, and {source} was asked for"
     log(f"Base model: {problem}. Making it in {folder}")
-    need_space(folder, 0.8, "the base model")
+    need_space(folder, 0.8, "the base model", variable="LORAKIT_CACHE")
     with atomic_folder(folder) as new:
         used = _fetch(new, source, log)
         files = {p.name: sha256_of(p) for p in sorted(new.iterdir())}

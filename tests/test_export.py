@@ -387,6 +387,39 @@ def test_llama_cpp_reads_what_transformers_computes(merged, tokenizer, ids, tmp_
     assert made["Q4_K_M"].stat().st_size < made["Q8_0"].stat().st_size < made["f16"].stat().st_size
 
 
+@converter
+@pytest.mark.parametrize("stopped", [False, True], ids=["quantizer fails", "interrupted"])
+def test_what_was_in_the_folder_before_is_kept_and_nothing_is_left_half(merged, tmp_path, monkeypatch, stopped):
+    old = tmp_path / f"{merged.name}-f16.gguf"
+    old.write_text("mine")
+    if stopped:
+        monkeypatch.setattr("lorakit_helpers.export.gguf.quantize", lambda *_, **__: 1 / 0)
+    else:
+        quantizer = tmp_path / "llama-quantize"
+        quantizer.write_text("#!/bin/sh\nexit 3\n")
+        quantizer.chmod(0o755)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    tools = Tools(TOOLS.converter, None, tmp_path / "llama-quantize", False)
+    with pytest.raises(ZeroDivisionError if stopped else LorakitError):
+        export_gguf(merged, tmp_path, ("Q8_0",), tools=tools)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before and old.read_text() == "mine"
+
+
+def test_every_way_to_a_gguf_asks_for_room_first(merged, adapter, tiny, tmp_path, monkeypatch):
+    source = tmp_path / "source.gguf"
+    source.write_bytes(b"0" * 5000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    tools = Tools(tmp_path / "convert.py", None, tmp_path / "llama-quantize", False)
+    for name, write in {
+        "a.gguf": lambda path: convert(merged, path, "f16", tools=tools),
+        "b.gguf": lambda path: quantize(source, path, "Q8_0", tools=tools),
+        "c.gguf": lambda path: lora_to_gguf(adapter, tiny, path),
+    }.items():
+        with pytest.raises(LorakitError, match=f"disk space for {name}.*choose a folder"):
+            write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.gguf"]
+
+
 @llama
 @pytest.mark.parametrize(
     "options",

@@ -140,9 +140,14 @@ def test_need_space_asks_the_nearest_existing_folder(tmp_path):
     free = shutil.disk_usage(tmp_path).free / 2**30
     need_space(tmp_path / "not" / "yet" / "there", free / 2, "a model")
     with pytest.raises(LorakitError) as caught:
-        need_space(tmp_path / "not" / "yet" / "there", free + 1024, "a model")
+        need_space(tmp_path / "not" / "yet" / "there", free + 1024, "a model", variable="LORAKIT_CACHE")
     assert all(part in str(caught.value) for part in ("a model", str(tmp_path), "GiB free", "LORAKIT_CACHE"))
     assert not (tmp_path / "not").exists()
+
+
+def test_need_space_names_no_variable_that_would_not_help(tmp_path):
+    with pytest.raises(LorakitError, match="choose a folder on another disk"):
+        need_space(tmp_path, 2**40, "a model")
 
 
 def test_need_space_counts_in_units_of_two_to_the_thirty(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from lorakit_helpers import hub, models
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.hub import cached, check_hub_model, download_gib
-from lorakit_helpers.models import base_model, load_model
+from lorakit_helpers.models import BaseModel, base_model, load_model
 from lorakit_helpers.profiles import PROFILES
 
 MODEL = PROFILES["gpu-16gb"].model_id
@@ -168,6 +168,7 @@ def test_a_model_counts_as_cached_only_with_every_shard(monkeypatch, tmp_path):
     assert not cached("a/b")
     (folder / "2.safetensors").write_bytes(b"")
     assert cached("a/b")
+    assert BaseModel("a/b", "hub", "").folder == folder and BaseModel(str(tmp_path), "hub", "").folder == tmp_path
 
 
 def test_setting_a_model_aside_leaves_a_model_on_the_cpu_as_it_is():

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import nbformat
 import pytest
@@ -149,6 +150,20 @@ def test_executed_notebooks_carry_no_warnings_or_progress_litter(learned):
         for cell in read(path).cells:
             for output in cell.get("outputs", []):
                 assert output.get("name") != "stderr", (path.stem, output.get("text", "")[:300])
+
+
+@pytest.mark.notebook
+def test_the_ladder_of_notebook_10_stands_in_order_and_its_faithful_rungs_break_no_rule(learned):
+    ladder = json.loads((ROOT / "outputs" / "smoke" / "ladder.json").read_text(encoding="utf-8"))
+    kl = {rung["name"]: rung["kl"]["value"] for rung in ladder["rungs"]}
+    faithful, faults = {"merged, 16 bit"}, {tuple(fault) for fault in ladder["findings"]}
+    assert kl["base + adapter, 16 bit"] == 0 and kl["merged, 16 bit"] < kl["merged, then NF4"] < kl["merged into NF4"]
+    if find_spec("llama_cpp"):
+        faithful |= {"GGUF f16", "GGUF Q8_0", "GGUF base f16 + LoRA"}
+        assert max(kl[name] for name in faithful) < kl["GGUF Q4_K_M"] < kl["merged into NF4"]
+        assert not faults & {("GGUF Q4_K_M", "template"), ("GGUF Q4_K_M", "rambles")}
+    assert faithful <= set(kl) and not faithful & {rung for rung, _ in faults}, faults
+    assert ("merged into NF4", "likeness") in faults
 
 
 @pytest.mark.notebook

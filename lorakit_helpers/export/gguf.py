@@ -100,7 +100,7 @@ def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | 
         if kind not in KINDS:
             raise LorakitError("GGUF kind", got=repr(kind), expected="one of " + ", ".join(KINDS), do="Choose one of these.")
     folder, out, tools = Path(folder), Path(out), tools or find_tools()
-    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    size = _weight_bytes(folder)
     if not size:
         raise LorakitError(f"model {folder}", got="no safetensors there", expected="a merged model", do="Run merge_adapter.")
     need_space(out, 1.1 * size / 2**30 * (sum(KINDS[k] for k in kinds) / 16 + 1), "the GGUF files")
@@ -108,19 +108,23 @@ def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | 
     if tools.unsloth:
         return _by_unsloth(folder, out, kinds, tools.unsloth)
     name, made = folder.name, {}
-    whole = next((k for k in kinds if KINDS[k] == 16.0), "f16")
-    source = convert(folder, out / f"{name}-{whole}.gguf", whole, tools=tools)
-    for kind in kinds:
-        target = out / f"{name}-{kind}.gguf"
-        if kind == whole:
-            made[kind] = source
-        elif KINDS[kind] == 16.0:
-            made[kind] = convert(folder, target, kind, tools=tools)
-        else:
-            made[kind] = quantize(source, target, kind, tools=tools)
-    if whole not in kinds:
-        source.unlink()
+    whole = next((k for k in kinds if KINDS[k] == 16.0), None)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".gguf-") as room:
+        source = out / f"{name}-{whole}.gguf" if whole else Path(room) / f"{name}-f16.gguf"
+        convert(folder, source, whole or "f16", tools=tools)
+        for kind in kinds:
+            target = out / f"{name}-{kind}.gguf"
+            if kind == whole:
+                made[kind] = source
+            elif KINDS[kind] == 16.0:
+                made[kind] = convert(folder, target, kind, tools=tools)
+            else:
+                made[kind] = quantize(source, target, kind, tools=tools)
     return made
+
+
+def _weight_bytes(folder) -> int:
+    return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
 
 
 def _by_unsloth(folder: Path, out: Path, kinds, home: Path) -> dict[str, Path]:
@@ -164,12 +168,13 @@ def convert(folder, target, kind: str = "f16", *, tools: Tools | None = None) ->
     """Write a model's folder as one GGUF with 16-bit weights, tokenizer and chat template.
 
     Raises:
-        LorakitError: when the converter is missing or fails, with its last line.
+        LorakitError: when the converter is missing or fails, with its last line; for too little disk.
     """
     tools = tools or find_tools()
     if not tools.converter:
         raise _missing("GGUF converter")
     target = Path(target)
+    need_space(target.parent, 1.1 * _weight_bytes(folder) / 2**30, target.name)
     with _whole_file(target) as part:
         command = [sys.executable, str(tools.converter), str(folder), "--outfile", str(part), "--outtype", kind]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
@@ -185,11 +190,13 @@ def quantize(source, target, kind: str, *, tools: Tools | None = None) -> Path:
     """Quantize a 16-bit GGUF.
 
     Raises:
-        LorakitError: when there is no quantizer, or it fails.
+        LorakitError: when there is no quantizer, or it fails; for too little disk.
     """
     tools, source, target = tools or find_tools(), Path(source), Path(target)
     if not tools.quantizer:
         raise _missing("GGUF quantizer")
+    if source.is_file():  # a small model's rows fall back to more bits: room as for 16
+        need_space(target.parent, source.stat().st_size / 2**30, target.name)
     with _whole_file(target) as part:
         binary = tools.unsloth / "llama-quantize" if tools.unsloth else tools.binary
         if binary:
@@ -225,7 +232,7 @@ def lora_to_gguf(adapter, base: str, target) -> Path:
 
     Raises:
         LorakitError: for an architecture other than Llama, an adapter of another base, or one that is more than the
-            matrices A and B of linear layers (DoRA, ``modules_to_save``, embeddings, biases).
+            matrices A and B of linear layers (DoRA, ``modules_to_save``, embeddings, biases); for too little disk.
     """
     import gguf
     from peft.utils.other import get_pattern_key
@@ -244,6 +251,7 @@ def lora_to_gguf(adapter, base: str, target) -> Path:
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     alphas = own.get("alpha_pattern") or {}
+    need_space(target.parent, 2.1 * _weight_bytes(adapter) / 2**30, target.name)  # in fp32
     with _whole_file(target) as part, safe_open(str(Path(adapter) / "adapter_model.safetensors"), "pt") as file:
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type("adapter")
