@@ -29,7 +29,8 @@ WAYS = ("zero-shot prompt", "few-shot prompt", "RAG", "fine-tuned", "fine-tuned 
 #: Those that need training.
 TRAINED = ("fine-tuned", "fine-tuned + RAG")
 
-#: What a token costs in training, in tokens read: forward, and backward at about twice that.
+#: What a token costs in training, in tokens read, at most: LoRA goes forward, back through the frozen weights (they need no
+#: gradient of their own), and with gradient checkpointing forward once more.
 TRAINED_TOKEN = 3
 
 NEW, OLD, OTHER = "new", "old", "other"
@@ -67,7 +68,7 @@ class WayResult:
     def cost(self, questions: int) -> float:
         """Tokens computed for training and ``questions`` answers; it does not depend on the machine, as seconds do.
 
-        A trained token counts three times: its backward pass costs about twice its forward pass.
+        A trained token counts :data:`TRAINED_TOKEN` times.
         """
         return TRAINED_TOKEN * self.training_tokens + questions * self.tokens
 

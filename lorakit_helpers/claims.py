@@ -11,9 +11,9 @@ from .errors import LorakitError
 from .files import atomic_write_text
 from .start import outputs_dir
 
-__all__ = ["CLAIMS", "VERDICTS", "Claim", "Judged", "claim", "claims_table", "read_claims", "verdict_on"]
+__all__ = ["CLAIMS", "VERDICTS", "Claim", "Judged", "claim", "claims_table", "not_judged", "read_claims", "verdict_on"]
 
-VERDICTS = ("holds", "holds with a caveat", "out of date")
+VERDICTS = ("holds", "holds with a caveat", "out of date", "not judged here")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ CLAIMS = (
     Claim("C5", "QLoRA on 7B takes about 6 GB", "02", "QLoRA"),
     Claim("C6", "13B with QLoRA takes 10–12 GB and fits an RTX 3090 or 4090", "02"),
     Claim("C7", "70B with QLoRA takes 40–48 GB", "02", "QLoRA"),
-    Claim("C7", "70B in full takes about 280 GB", "02", "full"),
+    Claim("C7", "70B's weights in full precision (fp32) take about 280 GB", "02", "full"),
     Claim("C8", "4096 × 4096 is 16.7 M values, rank 16 needs 131,072: 99.2 % fewer", "03"),
     Claim("C9", "an adapter file takes 10–50 MB for 7B, against 14 GB or more", "03", "7B"),
     Claim("C9", "an adapter file takes 20–80 MB (r = 32, all seven projections, 8B)", "03", "8B"),
@@ -130,7 +130,25 @@ def claim(number: str, holds, figure: str, *, caveat: str = "", part: str = "", 
     Raises:
         LorakitError: for an unknown claim, a ``holds`` that is no bool, or an empty figure.
     """
-    judged = Judged(_find(number, part), verdict_on(holds, caveat), figure.strip(), caveat.strip())
+    return _keep(Judged(_find(number, part), verdict_on(holds, caveat), figure.strip(), caveat.strip()), folder)
+
+
+def not_judged(number: str, figure: str, *, why: str, part: str = "", folder: Path | None = None) -> Judged:
+    """Keep a figure that cannot judge the claim: measured on a CPU where a GPU is meant, or after two steps of training.
+
+    Args:
+        why: what the figure lacks.
+        number, figure, part, folder: as for :func:`claim`.
+
+    Raises:
+        LorakitError: for an unknown claim, an empty figure, or no reason.
+    """
+    if not why.strip():
+        raise LorakitError(f"{number}: the reason", got="nothing", expected="why no verdict follows", do="Pass why=.")
+    return _keep(Judged(_find(number, part), VERDICTS[-1], figure.strip(), why.strip()), folder)
+
+
+def _keep(judged: Judged, folder: Path | None) -> Judged:
     if not judged.figure:
         raise LorakitError(f"{judged.claim}: the figure", got="nothing", expected="what was computed, with its unit")
     kept = {"verdict": judged.verdict, "figure": judged.figure, "caveat": judged.caveat}

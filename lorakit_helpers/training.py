@@ -233,7 +233,7 @@ def build_trainer(model, tokenizer, rows: list[dict], recipe: Recipe, output_dir
     guard_versions(detect().device)
     arguments = sft_arguments(recipe, output_dir, engine)
     if detect().device == "cpu" and "8bit" in recipe.optim:
-        arguments["optim"] = "adamw_torch_fused"  # 8-bit AdamW has GPU kernels only
+        arguments["optim"] = "adamw_torch_fused"  # the course uses 8-bit AdamW on GPUs only
     datasets.disable_progress_bars()
     dataset = datasets.Dataset.from_list(rows)
     trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=dataset, args=SFTConfig(**arguments))
@@ -270,13 +270,19 @@ def check_labels(trainer, tokenizer, rows: int | None = None) -> dict:
             "loss mask", got=f"{n} of {tokens} tokens trained", expected="the answer's tokens only",
             do="Give SFTTrainer rows with prompt and completion, and completion_only_loss=True.",
         )  # fmt: skip
-    for row in labels:
-        if tokenizer.eos_token_id not in row[row != -100]:
-            raise LorakitError(
-                "loss mask", got=f"an answer without {tokenizer.eos_token}", expected="the end-of-turn token among the labels",
-                do="Without it the model never learns to stop. Raise max_length, or check the chat template.",
-            )  # fmt: skip
+    cut = [i for i in range(left) if not _has_end(trainer, i, tokenizer.eos_token_id)]
+    if cut:
+        raise LorakitError(
+            "loss mask", got=f"{len(cut)} of {left} answers without {tokenizer.eos_token}, row {cut[0]} (from 0) first",
+            expected="the end-of-turn token among every row's labels",
+            do="Without it the model never learns to stop. Raise max_length, leave long rows out, or check the chat template.",
+        )  # fmt: skip
     return {"tokens": tokens, "trained_tokens": n}
+
+
+def _has_end(trainer, row: int, end: int) -> bool:
+    labels = trainer.data_collator([trainer.train_dataset[row]])["labels"][0]
+    return end in labels[labels != -100]
 
 
 def peak_memory_gib() -> float:

@@ -7,7 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from lorakit_helpers.claims import CLAIMS, VERDICTS, Claim, claim, claims_table, read_claims, verdict_on
+from lorakit_helpers.claims import CLAIMS, VERDICTS, Claim, claim, claims_table, not_judged, read_claims, verdict_on
 from lorakit_helpers.course import find_notebooks
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.lessons import LESSONS
@@ -48,6 +48,16 @@ def test_a_verdict_that_is_said_instead_of_computed_is_refused_and_leaves_nothin
     with pytest.raises(LorakitError, match="expected True or False"):
         claim("C8", holds, "131,072", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_that_cannot_judge_is_kept_with_its_reason_and_no_verdict(tmp_path):
+    kept = not_judged("C15", "1.5 ×", why="a CPU, the claim means GPUs", part="speed", folder=tmp_path)
+    assert str(kept).endswith("NOT JUDGED HERE (a CPU, the claim means GPUs). Computed: 1.5 ×.")
+    assert read_claims(tmp_path) == [kept] and "*not judged here* | 1.5 × | a CPU" in claims_table(tmp_path)
+    for figure, why in (("1.5 ×", " "), ("", "a CPU")):
+        with pytest.raises(LorakitError, match="C15"):
+            not_judged("C15", figure, why=why, part="speed", folder=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_claim_is_one_line_that_carries_number_verdict_figure_and_caveat(tmp_path):

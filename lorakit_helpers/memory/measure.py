@@ -60,7 +60,7 @@ def _can_run(setup, device):
     if device == "cpu" and setup.optimizer not in ("adamw", "sgd"):
         raise LorakitError(
             "measure, optimizer", got=repr(setup.optimizer), expected="adamw or sgd on a CPU",
-            do="bitsandbytes has its optimizers for GPUs only; estimate or simulate it instead.",
+            do="The course measures these two on a CPU: estimate or simulate the others.",
         )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def _arguments(recipe: Recipe, device: str, batch: int, accumulation: int) -> di
     if cuda:  # the script asks the GPU
         found |= {"bf16": False, "fp16": False}
     elif "8bit" in recipe.optim:
-        found["optim"] = "adamw_torch_fused"  # 8-bit AdamW has GPU kernels only
+        found["optim"] = "adamw_torch_fused"  # the course uses 8-bit AdamW on GPUs only
     return found
 
 
