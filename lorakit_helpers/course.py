@@ -155,6 +155,7 @@ def run_notebook(
             papermill.execute_notebook(
                 str(source), str(executed), parameters={"PROFILE": profile}, cwd=str(path.parent), kernel_name="python3",
                 progress_bar=progress_bar, log_output=False,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else each warns of unencrypted 127.0.0.1
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             lines = [line for line in str(error.evalue).splitlines() if line.strip()]

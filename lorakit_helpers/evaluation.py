@@ -370,10 +370,10 @@ def verdict(difference: Difference) -> str:
     low, high = sorted((sign * d.low, sign * d.high))
     enough = d.p_value < 1 - CONFIDENCE
     word = "Better" if low > 0 and enough else "Worse" if high < 0 and enough else "No evidence of improvement"
-    said = f"{word}: {d} on {d.n} rows, p = {d.p_value:.2g}."
+    said = f"{word}: {d} on {d.n} row{'s' if d.n != 1 else ''}, p = {d.p_value:.2g}."
     smallest = 2.0 ** (1 - d.n)  # of the sign test: all rows changed in one direction
     if smallest >= 1 - CONFIDENCE:
-        return f"{said} So few rows cannot be evidence: even if all of them changed alike, p would be {smallest:.2g}."
+        return f"{said} Too few rows for evidence: at best p would be {smallest:.2g}."
     if not enough and (low > 0 or high < 0):
         return f"{said} The interval lies on one side of zero, but p must be below {1 - CONFIDENCE:.2g} as well."
     return said
