@@ -176,6 +176,15 @@ def test_layers_trained_whole_are_merged_too_and_checked_like_the_adapters(tiny,
     assert not (tmp_path / "again").exists()
 
 
+def test_a_switch_between_adapters_on_the_real_base_takes_at_most_100_ms(base, tokenizer, tmp_path):
+    from peft import PeftModel
+
+    one, two = (new_adapter(base, tmp_path / str(seed), tokenizer, seed=seed) for seed in (1, 2))
+    model = PeftModel.from_pretrained(load_model(base)[0], one, adapter_name="one")
+    model.load_adapter(two, "two")
+    assert switch_cost(model).median_ms <= 100
+
+
 def test_switching_gives_each_adapters_own_answers_and_the_base_bit_for_bit(adapter, tiny, tokenizer, ids, tmp_path):
     from peft import PeftModel
 
