@@ -24,7 +24,7 @@ RULES = {
     "R3": "Training needs as many examples as were trained on here; examples in turns need at least as many as were shown",
     "R4": "Facts that change need a way that follows the change",
     "R5": "An exact form needs a way whose outputs have it",
-    "R6": "What must stay removable does not belong into weights",
+    "R6": "What must stay removable does not belong in weights",
     "R7": "Of the ways left, the best; among equals that may be good enough, the cheapest for your number of questions",
     "R8": "The best measured may still not be good enough",
     "R9": "On a larger model, measure again before you train",
