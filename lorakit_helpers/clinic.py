@@ -206,11 +206,15 @@ def stop_share(model, tokenizer, conversations, *, max_new_tokens: int = 96) -> 
     """Share of answers that end by themselves, and the mean number of tokens written.
 
     Args:
-        conversations: lists of messages that end with the user's turn, answered greedily in one batch.
+        conversations: lists of messages that end with the user's turn, answered greedily.
         max_new_tokens: an answer of that length was ended from outside.
+
+    Raises:
+        LorakitError: when there are no conversations.
     """
+    if not conversations:
+        raise LorakitError("conversations", got="none", expected="at least one", do="Pass some rows' prompts.")
     texts = [tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in conversations]
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    written = generate_ids(model, tokenizer, ids, max_new_tokens, batch_size=len(ids))
+    written = generate_ids(model, tokenizer, tokenizer(texts, add_special_tokens=False)["input_ids"], max_new_tokens)
     ended = [answer[-1] == tokenizer.eos_token_id for answer in written]
     return sum(ended) / len(ended), sum(map(len, written)) / len(written)

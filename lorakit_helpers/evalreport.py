@@ -175,7 +175,7 @@ def _check_shapes(folder: Path, base: str) -> None:
                 raise _other_base(folder, f"{name} of shape {shape} where the base has {list(weights[name].shape)}", base)
             continue
         name, _, matrix = name.removesuffix(".weight").rpartition(".lora_")
-        if name not in layers:
+        if not name or name not in layers:
             raise _other_base(folder, f"a layer {name or key} that the base lacks", base)
         side, features = _SIDES.get(matrix, (0, ""))
         features = getattr(layers[name], features, shape[side])

@@ -309,7 +309,7 @@ def paired_difference(name: str, before, after, *, unit: str = "", lower_is_bett
     Args:
         name: of the metric.
         before, after: one figure per row, in the same order.
-        unit, lower_is_better: see :class:`Difference`.
+        unit, lower_is_better: see :class:`Difference`; without a unit the figures are shares, 0 to 1.
 
     Raises:
         LorakitError: when the two differ in length or are empty.
@@ -328,9 +328,9 @@ def paired_difference(name: str, before, after, *, unit: str = "", lower_is_bett
 
     changed = b - a
     low = high = float(changed.mean())
-    if np.ptp(changed) > 0:
+    if np.ptp(changed) > 1e-12:  # more than rounding
         low, high = _bootstrap((changed,), np.mean)
-    elif not unit:
+    elif not unit and min(a.min(), b.min()) >= 0 and max(a.max(), b.max()) <= 1:
         low, high = _changed_alike(low, len(changed))
     won, lost = int((changed > 0).sum()), int((changed < 0).sum())
     p_value = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
@@ -374,6 +374,8 @@ def verdict(difference: Difference) -> str:
     smallest = 2.0 ** (1 - d.n)  # of the sign test: all rows changed in one direction
     if smallest >= 1 - CONFIDENCE:
         return f"{said} Too few rows for evidence: at best p would be {smallest:.2g}."
+    if enough and low <= 0 <= high:
+        return f"{said} p is below {1 - CONFIDENCE:.2g}, but the interval holds zero: both are needed."
     if not enough and (low > 0 or high < 0):
         return f"{said} The interval lies on one side of zero, but p must be below {1 - CONFIDENCE:.2g} as well."
     return said

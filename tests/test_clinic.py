@@ -151,6 +151,8 @@ def test_stop_share_equals_a_count_answer_by_answer(loaded):
     share, mean = stop_share(model, tokenizer, chats, max_new_tokens=20)
     assert share == pytest.approx(np.mean([math.isfinite(n) for n in lengths]))
     assert mean == pytest.approx(np.mean([min(n, 20) for n in lengths]))
+    with pytest.raises(LorakitError, match="at least one"):
+        stop_share(model, tokenizer, [])
 
 
 @pytest.mark.training

@@ -232,6 +232,15 @@ def test_the_verdict_says_why_a_clear_looking_difference_is_no_evidence():
     assert "at best p would be 0.062" in few and enough.startswith("Better") and "would be" not in enough
     mixed = paired_difference("loss", [1.0] * 8, [0.5] * 6 + [1.1] * 2, unit="nats per token", lower_is_better=True)
     assert mixed.high < 0 and mixed.p_value > 0.05 and "one side of zero" in verdict(mixed)
+    little = paired_difference("fields right", [0.2] * 10, [0.4] * 10)
+    assert little.p_value < 0.05 and "the interval holds zero" in verdict(little)
+
+
+def test_an_interval_holds_its_figure_whatever_the_rounding_and_the_range():
+    nearly = paired_difference("share", [0.1, 0.2, 0.3] * 8, [0.3, 0.4, 0.5] * 8)
+    assert nearly.low < 0.2 < nearly.high and nearly.high - nearly.low > 0.1
+    beyond = paired_difference("points", [1.0] * 8, [3.0] * 8)
+    assert beyond.low == beyond.difference == beyond.high == 2
 
 
 def test_noise_both_ways_shows_no_evidence():

@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import re
+from bisect import bisect_right
 from difflib import SequenceMatcher
 from fractions import Fraction
 from itertools import pairwise
@@ -108,6 +109,17 @@ def pack_emptiest(lengths, room):
             sequences.append(n)
         else:
             sequences[i] += n
+    return len(sequences)
+
+
+def pack_fullest(lengths, room):
+    sequences = []
+    for n in sorted(lengths)[::-1]:
+        fits = [used for used in sequences if used + n <= room]
+        if fits:
+            sequences[sequences.index(max(fits))] += n
+        else:
+            sequences.append(n)
     return len(sequences)
 
 
@@ -363,8 +375,11 @@ WRONG = [
     ("2.2", lambda h, n, kv, d, r: 2 * h * d * (n + kv), "full matrices"),
     ("2.2", lambda h, n, kv, d, r: 4 * h + 2 * d * (n + kv), "r is forgotten"),
     ("2.2", lambda h, n, kv, d, r: r * (4 * h + 2 * n * d + 2 * d), "not head_dim"),
-    ("2.3", lambda q, f: (q + 2 * f) / 2**30, "scale in bits"),
-    ("2.3", lambda q, f: (q * (0.5 + 1 / 32) + 2 * f) / 2**30, "not 2"),
+    ("2.3", lambda q, f: (q + 2 * f) / 2**30, "whole byte"),
+    ("2.3", lambda q, f: (q * (0.5 + 1 / 32) + 2 * f) / 2**30, "half the scale"),
+    ("0.1", lambda text: type(json.loads(text)) is dict and [*json.loads(text)] == [*KEYS], "catch ValueError"),
+    ("0.1", lambda text: readable(text) and set(json.loads(text)) == set(KEYS), "order of the keys"),
+    ("6.3", pack_fullest, "best-fit"),
     ("3.4", lambda mb, shapes, width: math.floor(mb / width / sum(map(sum, shapes))), "megabytes"),
     ("3.4", lambda mb, shapes, width: int(mb * 1e6 / width / sum(map(sum, shapes)) + 0.5), "no longer fits"),
     ("4.3", lambda x, levels: float(np.abs(np.subtract(levels, x)).min()), "That is the distance"),
@@ -543,6 +558,7 @@ REFUSED = [
     ("6.5", lambda text, tokens: strip_once(strip_once(text, tokens), tokens)),
     ("9.5", lambda a, b: max((one_scan(a[i:], b) for i in range(len(a))), default=0)),
     ("3.2", lambda s, r: round(math.hypot(*s[r:]), 3)),
+    ("3.4", lambda mb, shapes, width: math.floor(mb * 1e3 / width / sum(map(sum, shapes)))),
 ]
 
 
@@ -558,6 +574,7 @@ def one_scan(output, source):
 @pytest.mark.parametrize(("identifier", "wrong"), REFUSED)
 def test_a_way_that_is_right_by_luck_only_is_refused(identifier, wrong):
     assert diagnose(identifier, wrong)
+    assert diagnose(identifier, wrong) not in dict(EXERCISES[identifier].mistakes)
 
 
 def test_a_message_stays_short_however_long_the_case():
@@ -648,7 +665,9 @@ def test_reference_values_equal_plain_formulas():
         "3.1": lambda w, b, a, scaling: w + scaling * np.einsum("or,ri->oi", b, a),
         "3.2": lambda s, r: np.linalg.norm(np.diag(s) - np.diag(s[:r] + [0.0] * (len(s) - r))),
         "3.3": lambda d_in, d_out: max(r for r in range(d_in + d_out) if r * (d_in + d_out) < d_in * d_out),
-        "3.4": lambda mb, shapes, width: max(r for r in range(999) if width * r * sum(map(sum, shapes)) <= mb * 10**6),
+        "3.4": lambda mb, shapes, width: (
+            bisect_right(range(10**8), mb * 10**6, key=lambda r: width * r * sum(map(sum, shapes))) - 1
+        ),
         "7.1": lambda alpha, r: np.divide(alpha, r),
         "7.2": lambda d_in, d_out, r: np.zeros((r, d_in)).size + np.zeros((d_out, r)).size,
         "7.3": lambda n, b, a, e: e * len(range(0, len(range(0, n, b)), a)),

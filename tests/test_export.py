@@ -3,11 +3,13 @@
 What needs llama.cpp's parts is skipped without them and says so: `make gguf` installs them.
 """
 
+import json
 import os
 import shutil
 import sys
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -134,31 +136,69 @@ def test_model_card_names_recipe_results_and_licence(tmp_path):
     assert "exact match: 50.0% [25.0%, 75.0%]" in model_card("mine", str(tmp_path), {}, report)
 
 
-def test_model_card_is_one_that_the_hub_reads_and_promises_no_licence_that_nobody_gave(base, tmp_path):
+@pytest.mark.parametrize(
+    ("said", "licence"),
+    [
+        ("---\nlicense: other\nlicense_name: own\nlicense_link: x\n---\n", {"license": "other", "license_name": "own"}),
+        ("---\nlicense: [mit]\n---\n", {"license": ["mit"]}),
+        ("# no front matter\n", {"license": "other", "license_name": "that-of-the-base-model"}),
+        ("---\nlicense: [a\n---\n", {"license": "other", "license_name": "that-of-the-base-model"}),
+        ("---\n- a list\n---\n", {"license": "other", "license_name": "that-of-the-base-model"}),
+        (None, {"license": "other", "license_name": "that-of-the-base-model"}),
+    ],
+    ids=["own licence", "a list", "no front matter", "broken", "no mapping", "no card"],
+)
+def test_model_card_is_one_that_the_hub_reads_and_promises_no_licence_that_nobody_gave(said, licence, tmp_path, capsys):
     from huggingface_hub import ModelCard
 
-    for folder, licence in ((base, "apache-2.0"), (tmp_path, "other"), ("someone/unheard-of", "other")):
-        found = ModelCard(model_card("mine", str(folder), {}))
-        assert found.data.license == licence
-        assert found.data.license_name == (None if licence != "other" else "that-of-the-base-model")
-    assert ModelCard(model_card("mine", base, {})).data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    if said is not None:
+        (tmp_path / "README.md").write_text(said)
+    found = ModelCard(model_card("mine", str(tmp_path), {})).data.to_dict()
+    assert {key: found.get(key) for key in licence} == licence and found["base_model"] == tmp_path.name
+    assert capsys.readouterr().out == ""
+
+
+def test_model_card_names_the_published_model(base):
+    from huggingface_hub import ModelCard
+
+    own, hub = (ModelCard(model_card("mine", name, {})).data for name in (base, "someone/unheard-of"))
+    assert (own.base_model, own.license) == ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")
+    assert (hub.base_model, hub.license) == ("someone/unheard-of", "other")
 
 
 def test_the_card_cites_the_newest_report_on_this_very_training(adapter, tiny, tmp_path):
     from lorakit_helpers.evalreport import evaluate_adapter, write_report
 
-    report = evaluate_adapter(adapter, load_split("test")[:2], tiny, data_name="two tickets")
-    path, _ = write_report(report, tmp_path / "reports", "<p></p>")
-    other = replace(report, recipe={"r": 99}, data=report.data | {"name": "another training's"})
-    later = tmp_path / "reports" / f"{report.adapter}-later.json"
-    later.write_text(other.to_json())
-    os.utime(later, (path.stat().st_mtime + 60,) * 2)
-    card = (merge_adapter(adapter, tiny, tmp_path / "merged", reports=tmp_path / "reports") / "README.md").read_text()
-    assert "on 2 tickets of two tickets" in card and f"valid JSON: {report.metrics['valid JSON']['value']:.1%}" in card
-    later.unlink()
-    path.with_suffix(".json").unlink()
-    again = merge_adapter(adapter, tiny, tmp_path / "merged", reports=tmp_path / "reports")
-    assert "Not measured." in (again / "README.md").read_text()
+    own = shutil.copytree(adapter, tmp_path / "own")
+    (own / "lorakit_run.json").write_text(json.dumps({"recipe": {"r": 4}, "log": {"steps": [1]}}))
+    reports = tmp_path / "reports"
+    report = evaluate_adapter(own, load_split("test")[:2], tiny, data_name="two tickets")
+    path, _ = write_report(report, reports, "<p></p>")
+    strangers = {
+        "own-later": replace(report, recipe={"r": 99}, data=report.data | {"name": "another training's"}),
+        "own-v2-test": replace(report, adapter="own-v2", data=report.data | {"name": "another adapter's"}),
+    }
+    for i, (name, other) in enumerate(strangers.items(), 1):
+        (reports / f"{name}.json").write_text(other.to_json())
+        os.utime(reports / f"{name}.json", (path.stat().st_mtime + 60 * i,) * 2)
+    (reports / "own-broken.json").write_text("{")
+    os.utime(reports / "own-broken.json", (path.stat().st_mtime + 600,) * 2)
+
+    def card():
+        return (merge_adapter(own, tiny, tmp_path / "merged", reports=reports) / "README.md").read_text()
+
+    assert "on 2 tickets of two tickets" in card() and f"valid JSON: {report.metrics['valid JSON']['value']:.1%}" in card()
+    (own / "lorakit_run.json").unlink()
+    assert "Not measured." in card()  # nothing says which training this was
+
+
+@pytest.mark.parametrize("key", ["score.weight", "model.layers.7.mlp.up_proj.weight", "transformer.h.0.ia3_l"])
+def test_a_weight_that_the_base_does_not_have_is_refused(key, tiny, tokenizer, tmp_path):
+    adapter = new_adapter(tiny, tmp_path / "own", tokenizer)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file(weights | {f"base_model.model.{key}": torch.zeros(3, 5)}, adapter / "adapter_model.safetensors")
+    with pytest.raises(LorakitError, match="that the base lacks"):
+        merge_adapter(adapter, tiny, tmp_path / "merged")
 
 
 def test_layers_trained_whole_are_merged_too_and_checked_like_the_adapters(tiny, tokenizer, ids, tmp_path):
@@ -412,6 +452,26 @@ def test_what_was_in_the_folder_before_is_kept_and_nothing_is_left_half(merged, 
     with pytest.raises(ZeroDivisionError if stopped else LorakitError):
         export_gguf(merged, tmp_path, ("Q8_0",), tools=tools)
     assert sorted(path.name for path in tmp_path.iterdir()) == before and old.read_text() == "mine"
+
+
+def test_what_the_check_of_the_whole_export_lets_pass_is_not_refused_half_way(merged, tmp_path, monkeypatch):
+    size = folder_mib(merged) * 2**20
+
+    def free(folder):
+        used = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+        return SimpleNamespace(free=1.6 * size - used)
+
+    def write(command, **options):
+        converts = "--outfile" in command
+        target = Path(command[command.index("--outfile") + 1] if converts else command[2])
+        target.write_bytes(b"0" * int(size if converts else 0.4 * size))
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    monkeypatch.setattr("lorakit_helpers.export.gguf.subprocess.run", write)
+    tools = Tools(tmp_path / "convert.py", None, tmp_path / "llama-quantize", False)
+    made = export_gguf(merged, tmp_path / "out", ("Q4_K_M",), tools=tools)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [made["Q4_K_M"].name]
 
 
 def test_every_way_to_a_gguf_asks_for_room_first(merged, adapter, tiny, tmp_path, monkeypatch):

@@ -36,6 +36,19 @@ def _any_kind(text):
     return tuple(value) == KEYS
 
 
+def _any_kind_and_order(text):
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return set(value) == set(KEYS)
+
+
+def _uncaught(text):
+    value = json.loads(text)
+    return isinstance(value, dict) and tuple(value) == KEYS
+
+
 def _parses(text):
     try:
         json.loads(text)
@@ -59,6 +72,8 @@ EXERCISES = {
             ("Text that parses is not enough: the object must have exactly the five keys of KEYS.", _parses),
             ("A key too many is accepted: compare all keys, not only whether the five are there.", _has_keys),
             ("The order of the keys is not checked: tuple(value) keeps it, set(value) loses it.", _any_order),
+            ("The order of the keys is not checked: tuple(value) keeps it, set(value) loses it.", _any_kind_and_order),
+            ("Text that is not JSON raises: catch ValueError and return False.", _uncaught),
             ("Text that is not JSON raises: catch ValueError and return False.", lambda t: tuple(json.loads(t)) == KEYS),
             ("A list of the five names, or a bare number, is JSON too: check isinstance(value, dict) first.",
              _any_kind),

@@ -68,7 +68,8 @@ EXERCISES = {
         _gives,
         ((["it", "holds", "1.3", "litres"], ["1.3", "litres"]), (["17"], ["7"]), (["litres", "1.3"], ["1.3", "litres"]),
          (["7"], ["7"]), (["the", "torx", "t", "8"], ["t", "8"]), ([], ["7"]),
-         (["1.3", "of", "litres"], ["1.3", "litres"]), (["t", "x", "t", "8", "bit"], ["t", "8"])),
+         (["1.3", "of", "litres"], ["1.3", "litres"]), (["t", "x", "t", "8", "bit"], ["t", "8"]),
+         (["it", "holds", "7", "litres"], ["7"])),
         (
             ("In a joined text 7 is found inside 17: compare lists of words, not letters.",
              lambda said, answer: "".join(answer) in "".join(said)),

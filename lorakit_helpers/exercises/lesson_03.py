@@ -58,7 +58,7 @@ EXERCISES = {
         ("Both factors together hold r·(d_in + d_out) values.", "The largest whole r with r·(d_in + d_out) < d_in·d_out."),
     ),
     "3.4": Exercise(
-        _budget, ((3, ((576, 576), (576, 192)), 4), (50, _LLAMA * 32, 2), (50, _LLAMA * 32, 4)),
+        _budget, ((3, ((576, 576), (576, 192)), 4), (50, _LLAMA * 32, 2), (50, _LLAMA * 32, 4), (20, ((2, 2),), 1)),
         (
             ("A MB is 1e6 bytes; 2**20 bytes are a MiB.",
              lambda mb, shapes, width: int(mb * 2**20 // (width * sum(i + o for i, o in shapes)))),

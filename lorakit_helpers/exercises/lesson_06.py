@@ -47,6 +47,16 @@ def _emptiest_first(lengths, room):
     return len(left)
 
 
+def _fullest_first(lengths, room):
+    left = []
+    for n in sorted(lengths, reverse=True):
+        fits = [space for space in left if space >= n]
+        if not fits:
+            left.append(room)
+        left[left.index(min(fits, default=room))] -= n
+    return len(left)
+
+
 def _packed(lengths, room, *, decreasing=True, last_only=False):
     left = []
     for n in sorted(lengths, reverse=True) if decreasing else lengths:
@@ -123,7 +133,8 @@ EXERCISES = {
     ),
     "6.3": Exercise(
         _packed, (([2, 5, 2, 8, 8, 8, 7], 10), ([2, 3, 6, 5, 2, 3, 3, 5], 10), ([5, 5, 8, 6, 8, 8, 2], 10), ([3, 10, 7], 10),
-                  ([13, 2, 3, 11, 10, 2, 4], 15)),
+                  ([13, 2, 3, 11, 10, 2, 4], 15),
+                  ([6, 2, 7, 6, 12, 7, 6, 13, 3, 10, 2, 5], 20)),
         (
             ("That is the least there could be; rows stay whole, so some room is left over.",
              lambda lengths, room: -(-sum(lengths) // room)),
@@ -131,6 +142,8 @@ EXERCISES = {
              lambda lengths, room: _packed(lengths, room, decreasing=False)),
             ("Take the rows longest first, and for each look at every sequence begun so far, not at the last one alone.",
              lambda lengths, room: _packed(lengths, room, last_only=True)),
+            ("That is best-fit, as trl does it: here the first sequence with room takes the row, not the fullest.",
+             _fullest_first),
             ("The emptiest sequence is not the one to fill: take the first that has room.", _emptiest_first),
         ),
         ("Keep a list of the room left in each sequence. Take the rows longest first.",

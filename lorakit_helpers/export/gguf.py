@@ -103,7 +103,8 @@ def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | 
     size = _weight_bytes(folder)
     if not size:
         raise LorakitError(f"model {folder}", got="no safetensors there", expected="a merged model", do="Run merge_adapter.")
-    need_space(out, 1.1 * size / 2**30 * (sum(KINDS[k] for k in kinds) / 16 + 1), "the GGUF files")
+    source = 0.0 if any(KINDS[kind] == 16.0 for kind in kinds) else _room(size, "f16")
+    need_space(out, source + sum(_room(size, kind) for kind in kinds), "the GGUF files")
     out.mkdir(parents=True, exist_ok=True)
     if tools.unsloth:
         return _by_unsloth(folder, out, kinds, tools.unsloth)
@@ -121,6 +122,11 @@ def export_gguf(folder, out, kinds=("f16", "Q8_0", "Q4_K_M"), *, tools: Tools | 
             else:
                 made[kind] = quantize(source, target, kind, tools=tools)
     return made
+
+
+def _room(size: int, kind: str) -> float:
+    """GiB for a file of this kind, of a model whose 16-bit weights take ``size`` bytes; small models fall back to more bits."""
+    return size / 2**30 * (1.1 if KINDS[kind] == 16.0 else 1.4 * KINDS[kind] / 16)
 
 
 def _weight_bytes(folder) -> int:
@@ -174,7 +180,7 @@ def convert(folder, target, kind: str = "f16", *, tools: Tools | None = None) ->
     if not tools.converter:
         raise _missing("GGUF converter")
     target = Path(target)
-    need_space(target.parent, 1.1 * _weight_bytes(folder) / 2**30, target.name)
+    need_space(target.parent, _room(_weight_bytes(folder), kind), target.name)
     with _whole_file(target) as part:
         command = [sys.executable, str(tools.converter), str(folder), "--outfile", str(part), "--outtype", kind]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
@@ -195,8 +201,8 @@ def quantize(source, target, kind: str, *, tools: Tools | None = None) -> Path:
     tools, source, target = tools or find_tools(), Path(source), Path(target)
     if not tools.quantizer:
         raise _missing("GGUF quantizer")
-    if source.is_file():  # a small model's rows fall back to more bits: room as for 16
-        need_space(target.parent, source.stat().st_size / 2**30, target.name)
+    if source.is_file():
+        need_space(target.parent, _room(source.stat().st_size, kind), target.name)
     with _whole_file(target) as part:
         binary = tools.unsloth / "llama-quantize" if tools.unsloth else tools.binary
         if binary:

@@ -1,5 +1,6 @@
 """Merge an adapter into its base: one standalone 16-bit model with tokenizer, chat template, stop token and model card."""
 
+import glob
 import json
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def merge_adapter(adapter, base: str, folder, *, reports=None) -> Path:
 
     notes = check_adapter(adapter, base)
     report = _report_on(Path(adapter).name, notes, reports) if reports else None
+    card = model_card(Path(adapter).name, base, notes, report)
     tokenizer = AutoTokenizer.from_pretrained(str(adapter))
     check_vocabulary(tokenizer, base)
     model, _ = load_model(base, adapter)
@@ -50,7 +52,7 @@ def merge_adapter(adapter, base: str, folder, *, reports=None) -> Path:
     with atomic_folder(folder) as temporary:
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        atomic_write_text(temporary / "README.md", model_card(Path(adapter).name, base, notes, report))
+        atomic_write_text(temporary / "README.md", card)
     return Path(folder)
 
 
@@ -95,29 +97,54 @@ def check_vocabulary(tokenizer, base: str) -> None:
 
 
 def _report_on(name: str, notes: dict, folder) -> EvalReport | None:
-    """The newest report in a folder that has this adapter's name, recipe and log."""
-    found = sorted(Path(folder).glob(f"{name}-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    same = (notes.get("recipe"), notes.get("log"))
-    return next((report for report in map(read_report, found) if (report.recipe, report.log) == same), None)
+    """The newest report in a folder on this very training: same name, recipe and log; None where the notes tell neither."""
+    same = (name, notes.get("recipe"), notes.get("log"))
+    if not all(same):
+        return None
+    paths = Path(folder).glob(f"{glob.escape(name)}-*.json")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            report = read_report(path)
+        except LorakitError:  # a merge does not fail for a report that cannot be read
+            continue
+        if (report.adapter, report.recipe, report.log) == same:
+            return report
+    return None
 
 
-def published(base: str) -> tuple[str, str]:
-    """A base model's name and licence, from its model card where there is one.
+def published(base: str) -> dict:
+    """A base model's name and licence, from its own model card where there is one.
 
     Args:
         base: its folder or Hub name.
 
     Returns:
-        Name, and licence as the Hub writes it: ``"apache-2.0"``, ``"llama3.1"``; ``"other"`` where no card says it.
+        ``base_model``, ``license`` as the Hub writes it (``"apache-2.0"``, ``"llama3.1"``), and ``license_name`` and
+        ``license_link`` where the card has them. Where no card says it, the licence is ``"other"``.
     """
-    from huggingface_hub import ModelCard, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     folder = Path(base)
     if (folder / MANIFEST).is_file():
-        return SMALL_MODEL, SMALL_LICENCE
+        return {"base_model": SMALL_MODEL, "license": SMALL_LICENCE}
     card = folder / "README.md" if folder.is_dir() else try_to_load_from_cache(base, "README.md")
-    licence = ModelCard.load(card).data.license if isinstance(card, str | Path) and Path(card).is_file() else None
-    return folder.name if folder.is_dir() else base, licence or "other"
+    said = _front_matter(Path(card)) if isinstance(card, str | Path) else {}
+    kept = {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
+    if not kept.get("license"):
+        kept = {"license": "other", "license_name": "that-of-the-base-model"}
+    return {"base_model": folder.name if folder.is_dir() else base, **kept}
+
+
+def _front_matter(path: Path) -> dict:
+    """What a model card says of itself between its first two lines of dashes; ``{}`` where it is missing or broken."""
+    import yaml
+
+    try:
+        head, _, rest = path.read_text(encoding="utf-8").partition("---\n")
+        found = yaml.safe_load(rest.partition("\n---")[0]) if rest and not head.strip() else {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def model_card(name: str, base: str, notes: dict, report: EvalReport | None = None) -> str:
@@ -129,13 +156,13 @@ def model_card(name: str, base: str, notes: dict, report: EvalReport | None = No
         notes: what ``lorakit_run.json`` says; may be empty.
         report: an :class:`~lorakit_helpers.evalreport.EvalReport` with figures for it, or None.
     """
-    recipe, (base, licence) = notes.get("recipe") or {}, published(base)
-    lines = ["---", f"license: {licence}"]
-    if licence == "other":
-        lines += ["license_name: that-of-the-base-model"]
-    lines += [
-        f"base_model: {base}", "library_name: transformers", "---", "", f"# {name}", "",
-        f"{base} with the LoRA adapter `{name}` merged in (16 bit). Its licence is the base model's.", "", "## Training", "",
+    import yaml
+
+    recipe, head = notes.get("recipe") or {}, published(base) | {"library_name": "transformers"}
+    lines = [
+        "---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", "", f"# {name}", "",
+        f"{head['base_model']} with the LoRA adapter `{name}` merged in (16 bit). Its licence is the base model's.", "",
+        "## Training", "",
     ]  # fmt: skip
     lines += [f"- {key}: {json.dumps(value)}" for key, value in sorted(recipe.items())] or [
         "The adapter's folder does not say."
