@@ -13,7 +13,7 @@ __all__ = [
 #: One colour and one hatch for each part, so that the bars can be read in grey.
 _LOOKS = {
     "weights": ("#7f7f7f", ""), "adapters": ("#f1c232", "xxx"), "gradients": ("#b45f06", "///"),
-    "optimizer": ("#00498d", "\\\\\\"), "activations": ("#9fc5e8", "..."), "logits": ("#741b47", "---"),
+    "optimizer": ("#00498d", "\\\\\\"), "activations": ("#9fc5e8", "|||"), "logits": ("#741b47", "---"),
 }  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _COLOURS = (AFTER, "#b45f06", "#38761d", "#741b47", BEFORE, "#000000", "#bf9000")

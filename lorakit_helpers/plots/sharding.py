@@ -9,7 +9,7 @@ GROUPS = {
     "frozen weights": (("weights", "scales"), "#7f7f7f", ""),
     "whole for a moment": (("gathered", "buckets"), "#f1c232", "xxx"),
     "adapters, gradients, optimizer": (("adapters", "gradients", "optimizer"), "#00498d", "\\\\\\"),
-    "activations": (("activations",), "#9fc5e8", "..."),
+    "activations": (("activations",), "#9fc5e8", "|||"),
     "logits": (("logits",), "#741b47", "---"),
 }
 _ALLOWANCE = "driver, fragments (allowance)"
@@ -49,7 +49,7 @@ def move_sharding(ax, memories: dict, gpu_gib: float, *, most_gib: float | None 
         sizes = [sum(memory.parts[part] for part in parts) for parts, _, _ in GROUPS.values()]
         sizes.append(memory.needed_gib - memory.total_gib)
         for i, container in enumerate(ax.containers):
-            container[row].set(x=sum(sizes[:i]), width=sizes[i])
+            container[row].set(x=sum(sizes[:i]), width=sizes[i], visible=sizes[i] > 0)
         end = memory.needed_gib
         cut = end > 0.88 * most
         text = f"{end:.1f} →" if end > most else f"{end:.1f}"

@@ -42,5 +42,5 @@ class Picture:
         for artist in self.moving[len(self._axes) :]:
             artist.axes.draw_artist(artist)
         buffer = BytesIO()
-        Image.fromarray(asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=3)
+        Image.fromarray(asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
         return buffer.getvalue()
