@@ -143,7 +143,7 @@ def plot_toy(runs, *, ax=None):
     ax.annotate(f"rank of the target: {target_rank}", (target_rank, 60), xytext=(4, 0), textcoords="offset points", fontsize=8)
     ax.set(xlabel="rank r of the adapter", ylabel="loss left (% of the start)", xlim=(0, ranks[-1] + 1), ylim=(-4, 104))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(loc="upper right", fontsize=8)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)  # points may lie anywhere
     ax.grid(alpha=0.3)
     return ax
 

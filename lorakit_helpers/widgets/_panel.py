@@ -20,7 +20,7 @@ def columns(*parts) -> w.HBox:
 
 def side_by_side(*widgets) -> w.HBox:
     """Widgets in a row, or in several where the page is narrow."""
-    return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap"))
+    return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap", grid_gap="0 1.5em"))
 
 
 class _NamedImage(w.Image):

@@ -54,7 +54,7 @@ class LoRAPanel(Panel):
         self.image, self.toy_image = (new_image("49%") for _ in range(2))
         *knobs, train, reset = controls.values()
         figures = (Figure(figsize=(4.4, 2.9), dpi=110) for _ in range(2))
-        self._axes = tuple(f.add_axes((left, 0.17, 0.95 - left, 0.76)) for f, left in zip(figures, (0.25, 0.14), strict=False))
+        self._axes = tuple(f.add_axes((left, 0.17, 0.95 - left, 0.7)) for f, left in zip(figures, (0.25, 0.14), strict=False))
         train.on_click(lambda _: self.train())
         self._forget_runs()
         self._wire(
