@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PROFILE ?= auto
 JOBS ?= 1
-BIN := .venv/bin
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 .PHONY: course test lab model setup gguf lint bench newest
 

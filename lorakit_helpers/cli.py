@@ -14,7 +14,10 @@ __all__ = ["main"]
 
 
 def main(argv=None) -> int:
-    """Run one job; returns the exit code (0 done, 1 a problem said in one sentence, 2 wrong usage)."""
+    """Run one job; returns the exit code.
+
+    0 done, 1 a problem said in one sentence, 2 wrong usage, 3 too large for memory, 130 interrupted.
+    """
     parser = argparse.ArgumentParser(prog="lorakit", description="Set up and run the lorakit course.")
     jobs = parser.add_subparsers(dest="job", required=True)
     doctor = jobs.add_parser("doctor", help="what this machine has, which profile fits and why, what is missing")
@@ -86,7 +89,8 @@ def _doctor(options) -> int:
     print(f"Base model: {problem + ' -> run `lorakit model`' if problem else f'ready in {folder}, every SHA-256 fits'}")
     if missing:
         print(
-            f"Missing: {', '.join(missing)} -> run `make course` (or `python3 scripts/bootstrap.py`) to install the locked set."
+            f"Missing: {', '.join(missing)} -> in the course's folder run `{sys.executable} -m pip install --no-deps -r "
+            "requirements/cpu.lock` (on a GPU `pip install '.[gpu]'`)."
         )
     return 1 if missing or problem else 0
 

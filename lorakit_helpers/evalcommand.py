@@ -2,6 +2,7 @@
 
 import json
 from html import escape
+from pathlib import Path
 
 from .errors import LorakitError
 from .evalreport import EvalReport, compare_reports, evaluate_adapter, read_report, write_report
@@ -50,11 +51,12 @@ def _evaluate(options) -> int:
     splits = ("test", "validation", "examiner", "train")
     tickets = load_split(options.data) if options.data in splits else load_tickets(options.data)
     seen = load_tickets(options.seen) if options.seen else load_split("train")
+    name = options.data if options.rows is None else f"{Path(options.data).stem}-first-{options.rows}"
     start()
     profile = current_profile().profile
     base = options.base or base_model(profile, log=lambda _: None).path
     report = evaluate_adapter(
-        options.adapter, tickets[: options.rows], base, data_name=options.data, seen=seen, batch_size=profile.eval_batch_size,
+        options.adapter, tickets[: options.rows], base, data_name=name, seen=seen, batch_size=profile.eval_batch_size,
         any_name=bool(options.base), progress=lambda done, total: print(f"  {done}/{total}", file=sys.stderr, flush=True),
     )  # fmt: skip
     written = write_report(report, options.out, page(report, {t.id: t.ticket for t in tickets}))

@@ -112,11 +112,22 @@ def _detect_cpu() -> Hardware:
         bf16=bool(found),
         cores=usable_cores(),
         reasons=(
-            "device cpu: no usable NVIDIA GPU was found",
+            f"device cpu: {_no_gpu()}",
             f"memory: {'the container limit' if limit == total else 'psutil.virtual_memory()'}",
             f"bf16: the processor reports {', '.join(found)}" if found else "bf16: no bf16 instructions reported",
         ),
     )
+
+
+def _no_gpu() -> str:
+    """Why there is no CUDA device."""
+    if not _nvidia_driver_present():
+        return "no usable NVIDIA GPU was found"
+    import torch
+
+    if torch.version.cuda is None:
+        return "no usable NVIDIA GPU: a driver is here, but this torch is a build for CPUs (README, Profiles)"
+    return "no usable NVIDIA GPU: a driver is here, but torch cannot use it (run nvidia-smi to see why)"
 
 
 def usable_cores() -> int:
@@ -154,7 +165,7 @@ def choose_profile(hardware: Hardware) -> ProfileChoice:
     The whole card counts, not what is free of it, so that a second notebook gets the first one's profile.
     """
     if hardware.device != "cuda":
-        return ProfileChoice(PROFILES["cpu"], "no usable NVIDIA GPU was found")
+        return ProfileChoice(PROFILES["cpu"], _no_gpu())
     from .fit import MARGIN_GIB, profile_fit
 
     total = hardware.memory_total_gib
@@ -185,7 +196,7 @@ def current_profile(name: str = "auto") -> ProfileChoice:
 def _require(profile: Profile, hardware: Hardware) -> None:
     if hardware.device != "cuda":
         raise LorakitError(
-            f"profile {profile.name}", got="no usable NVIDIA GPU on this machine", expected="a CUDA GPU",
+            f"profile {profile.name}", got=_no_gpu(), expected="a CUDA GPU that torch can use",
             do="Use --profile cpu here, or run this on the machine with the GPU.",
         )  # fmt: skip
     from .fit import require_fit

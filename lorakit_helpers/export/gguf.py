@@ -25,7 +25,8 @@ __all__ = ["KINDS", "Tools", "convert", "export_gguf", "find_tools", "lora_to_gg
 
 #: What can be made: bits a weight, about (llama.cpp's own figures for Llama; small models fall back to more bits).
 KINDS = {"bf16": 16.0, "f16": 16.0, "Q8_0": 8.5, "Q4_K_M": 4.9}
-INSTALL = "make gguf"
+#: The one command: `make` installs into .venv only.
+INSTALL = "make gguf" if Path(sys.prefix).name == ".venv" else "python scripts/bootstrap.py gguf here"
 _PREBUILT = "UNSLOTH_PREBUILT_INFO.json"  # without it or llama.cpp's sources, Unsloth takes a folder for a broken one
 _UNSLOTH = "lorakit_helpers.export._unsloth"
 _CONVERTER = Path(sys.prefix) / "share" / "lorakit-gguf" / "convert_hf_to_gguf.py"

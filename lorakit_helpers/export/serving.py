@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import LorakitError
 from . import _child
+from .gguf import INSTALL
 from .header import TEMPLATE_KEY, read_header
 
 __all__ = ["Reply", "Server", "serve"]
@@ -215,7 +216,7 @@ def serve(gguf_path, *, port: int | None = None, lora=None, context: int = 512, 
     if lora is not None and read_header(lora).get("general.type") != "adapter":
         raise LorakitError(f"lora {lora}", got="a whole model", expected="an adapter's GGUF", do="Make it with lora_to_gguf.")
     if importlib.util.find_spec("xllamacpp") is None:
-        raise LorakitError("xllamacpp", got="not installed", expected="llama.cpp's server", do="Run `make gguf` once.")
+        raise LorakitError("xllamacpp", got="not installed", expected="llama.cpp's server", do=f"Run `{INSTALL}` once.")
     _child.check_port(port)
     command = ["--model", str(path), "--port", str(port or 0), "--context", str(_positive("context", context))]
     command += ["--threads", str(_positive("threads", _child.cores() if threads is None else threads))]

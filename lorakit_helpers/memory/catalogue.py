@@ -49,9 +49,10 @@ def find_model(name: str) -> CatalogueEntry:
         return _BY_KEY[key]
     near = [_BY_KEY[k].name for k in difflib.get_close_matches(key, _BY_KEY, n=4, cutoff=0.4)]
     near = list(dict.fromkeys(near))[:3]
+    own = "Describe it with ModelShape(...), or pass `lorakit estimate` a folder with its config.json."
     raise LorakitError(
         "model", got=repr(name), expected=f"one of the {len(CATALOGUE)} in lorakit_helpers.memory.CATALOGUE",
-        do=f"Did you mean {' or '.join(near)}?" if near else "Describe it with ModelShape(...) or ModelShape.from_config(...).",
+        do=f"Did you mean {' or '.join(near)}?" if near else own,
     )  # fmt: skip
 
 

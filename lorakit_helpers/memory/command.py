@@ -18,7 +18,9 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser) -> None:
     """The command's arguments; values are checked by what they are handed to, which knows the nearest names."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a catalogue or Hub name, e.g. Llama-3.1-8B, or a folder with config.json"
+        "model",
+        metavar="MODEL",
+        help="of the catalogue, own or Hub name, e.g. Llama-3.1-8B, or a folder with config.json",
     )
     parser.add_argument("--method", default="qlora", help="full, lora or qlora (default qlora)")
     parser.add_argument("--rank", type=int, default=16, help="rank of the adapters (default 16)")

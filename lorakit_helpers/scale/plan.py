@@ -97,7 +97,7 @@ def check_device(job: Job) -> None:
     """Refuse a GPU profile where there is no GPU, before anything is loaded."""
     if job.profile and get_profile(job.profile).device == "cuda" and detect().device != "cuda":
         raise LorakitError(
-            f"profile {job.profile}", got="no usable NVIDIA GPU on this machine", expected="a CUDA GPU",
+            f"profile {job.profile}", got=detect().reasons[0].partition(": ")[2], expected="a CUDA GPU that torch can use",
             do="Write `profile: cpu` (or smoke, for a quick check) in the job file, or run it on the machine with the GPU.",
         )  # fmt: skip
 
@@ -107,7 +107,8 @@ def check_engine(engine: str) -> None:
     if engine == "unsloth" and find_spec("unsloth") is None:
         raise LorakitError(
             "engine unsloth", got="no such library here", expected="an installed one",
-            do="Write `engine: plain` in the job file, or install it with `make course` (on a GPU `pip install .[gpu]`).",
+            do="Write `engine: plain` in the job file, or run `pip install --no-deps -r requirements/cpu.lock` (on a GPU "
+            "`pip install '.[gpu]'`).",
         )  # fmt: skip
 
 

