@@ -96,6 +96,7 @@ def atomic_folder(target):
         raise _write_error(target, error) from error
     try:
         yield temporary
+        os.chmod(temporary, 0o755)  # mkdtemp makes it private
         old = target.with_name(f".{target.name}.old-{os.getpid()}")
         if target.exists():
             os.replace(target, old)

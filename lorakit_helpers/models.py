@@ -285,9 +285,12 @@ def set_aside(model):
     Returns:
         The model.
     """
+    import gc
+
     import torch
 
     if model.device.type == "cuda":
         model.to("cpu")
+        gc.collect()  # models that nothing refers to any more, too
         torch.cuda.empty_cache()
     return model

@@ -19,6 +19,8 @@ __all__ = [
 
 #: A model recites when it reproduces this much more of seen rows than of unseen ones; see :attr:`Recitation.recites`.
 GAP = 0.2
+#: Rows in either group below which no verdict is given.
+FEWEST = 5
 #: What is shown before the half that must come from memory.
 PARTS = ("answer", "answer alone", "question")
 SHORTEST = 12  # tokens; of a shorter text half is no clue, and the other half is guessed
@@ -83,7 +85,12 @@ class Recitation:
         +12 (other tickets), 160 plain-style replies once +5. The first two and the second of the 1,650 set the threshold,
         the others were measured afterwards. ``python -m lorakit_helpers.recitation_report`` trains such adapters.
         """
-        return self.gap >= GAP and self.low > 0
+        return self.enough and self.gap >= GAP and self.low > 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether either group has the rows an interval needs, :data:`FEWEST`."""
+        return min(len(self.seen), len(self.unseen)) >= FEWEST
 
     @property
     def longest(self) -> Continuation:
@@ -91,7 +98,7 @@ class Recitation:
         return max(self.seen, key=lambda c: c.run)
 
     def __str__(self):
-        word = "Recites" if self.recites else "No sign of recitation"
+        word = "Recites" if self.recites else "No sign of recitation" if self.enough else "Too few rows to tell"
         return (
             f"{word}: {self.seen_share.value:.1%} of the rest of {len(self.seen)} seen texts comes back in one run, "
             f"{self.unseen_share.value:.1%} of {len(self.unseen)} unseen ones; gap {100 * self.gap:+.1f} points "

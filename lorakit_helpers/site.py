@@ -68,7 +68,6 @@ def build_site(build: Path, root: Path | None = None) -> Site:
         )  # fmt: skip
     pages = _pages(lessons, build, root, profiles)
     with atomic_folder(build / "site") as folder:
-        folder.chmod(0o755)
         _write(folder, pages, lessons, profiles)
         size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     here = [lesson.stem for lesson in LESSONS if (root / "notebooks" / f"{lesson.stem}.ipynb").is_file()]

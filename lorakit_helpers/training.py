@@ -237,6 +237,10 @@ def build_trainer(model, tokenizer, rows: list[dict], recipe: Recipe, output_dir
     datasets.disable_progress_bars()
     dataset = datasets.Dataset.from_list(rows)
     trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=dataset, args=SFTConfig(**arguments))
+    if trainer.args.fp16:  # trl makes adapters on a quantized model bf16, which fp16's gradient scaler cannot take
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
     check_labels(trainer, tokenizer, rows=len(rows))
     return trainer
 
@@ -292,13 +296,17 @@ def _without(end: int, trainer, at_once: int = 256) -> list[int]:
 
 
 def peak_memory_gib() -> float:
-    """Peak memory so far in GiB (2**30 bytes): of the GPU's allocator, or this process's resident set."""
+    """Peak memory in GiB (2**30 bytes): of the GPU's allocator since a training began, or of this process's resident set."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss of a child process starts at its parent's size on Linux
         return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**20
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**30
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -345,6 +353,9 @@ class TrainingLog:
 
         class Follow(TrainerCallback):
             def on_train_begin(self, args, state, control, **kwargs):
+                torch = sys.modules.get("torch")
+                if torch is not None and torch.cuda.is_available():
+                    torch.cuda.reset_peak_memory_stats()  # what came before in this process is not this run's
                 log.max_steps, log.step, started[0] = state.max_steps, state.global_step, time.perf_counter()
                 log.steps = [h["step"] for h in state.log_history if "loss" in h]
                 log.losses = [float(h["loss"]) for h in state.log_history if "loss" in h]

@@ -3,12 +3,17 @@
 import importlib.util
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
+from importlib import metadata
 from importlib.metadata import distributions
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
@@ -137,3 +142,49 @@ def test_every_compiled_package_of_the_lock_has_a_wheel_for(python):
     for item in found:
         tags = parse_wheel_filename(item["download_info"]["url"].rsplit("/", 1)[-1].replace("%2B", "+"))[3]
         assert any(tag.interpreter in (own, "py3") or tag.abi == "abi3" for tag in tags), item["download_info"]["url"]
+
+
+def test_an_environment_without_pip_or_of_another_python_is_made_anew(tmp_path):
+    bootstrap = script("bootstrap")
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    own = bare / bootstrap.os.path.relpath(bootstrap.venv_python(), bootstrap.VENV)
+    assert own.exists() and not bootstrap.usable(str(own))
+    assert bootstrap.usable(sys.executable) and not bootstrap.usable(str(tmp_path / "none"))
+    other = SimpleNamespace(version_info=(3, 99, 0), executable=sys.executable)
+    bootstrap.sys = other
+    assert not bootstrap.usable(sys.executable)
+
+
+def test_llama_cpps_parts_go_into_the_environment_that_is_named(tmp_path, monkeypatch):
+    bootstrap, calls = script("bootstrap"), []
+    monkeypatch.setattr(bootstrap, "run", lambda command, problem: calls.append([str(part) for part in command]))
+    monkeypatch.setenv("CMAKE_ARGS", "")
+    bootstrap.gguf("other-python", str(tmp_path))
+    assert all(call[:4] == ["other-python", "-m", "pip", "install"] for call in calls)
+    assert str(tmp_path / "share" / "lorakit-gguf") in calls[0] and any("llama-cpp-python" in part for part in calls[1])
+    bootstrap.gguf("other-python", str(tmp_path))
+    assert len(calls) == 2  # it is there
+
+
+def test_what_other_systems_need_beside_the_lock_is_locked_too():
+    """Requirements that the locked packages state for macOS or Windows alone, Unsloth's GPU backends apart."""
+    systems = {
+        "darwin": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "x86_64"},
+        "win32": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt", "platform_machine": "AMD64"},
+    }
+    lines = (ROOT / "requirements" / "platform.lock").read_text().splitlines()
+    extra = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    locked = set(environment.versions(lock_lines()))
+    for system in systems.values():
+        there = locked | {canonicalize_name(one.name) for one in extra if one.marker.evaluate(system)}
+        wanted = {
+            canonicalize_name(one.name): one
+            for name in locked - {"unsloth", "unsloth-zoo"}
+            for one in map(Requirement, metadata.requires(name) or [])
+            if one.marker and one.marker.evaluate(system | {"extra": ""}) and not one.marker.evaluate({"extra": ""})
+        }
+        assert set(wanted) <= there
+        for one in extra:
+            if one.name in wanted:
+                assert all(wanted[one.name].specifier.contains(pin.version) for pin in one.specifier)

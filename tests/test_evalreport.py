@@ -129,12 +129,15 @@ def lines(capsys) -> tuple[str, str]:
 
 
 def test_evaluate_writes_page_and_json_that_compare_reads(adapter, tiny, tmp_path, capsys):
+    whole = tmp_path / "untrained-test.json"
+    whole.write_text("the report on all rows")
     asked = ["evaluate", str(adapter), "--base", tiny, "--rows", "4", "--out", str(tmp_path)]
     assert cli.main([*asked, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    file = tmp_path / "untrained-test.json"
+    file = tmp_path / "untrained-test-first-4.json"
     assert json.loads(file.read_text()) == told and told["data"]["rows"] == 4
-    assert "untrained" in (tmp_path / "untrained-test.html").read_text()
+    assert whole.read_text() == "the report on all rows"
+    assert "untrained" in file.with_suffix(".html").read_text()
     assert cli.main(["compare", str(file), str(file)]) == 0
     out = capsys.readouterr().out
     assert out.count("No evidence of improvement") == 9

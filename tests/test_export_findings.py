@@ -21,7 +21,8 @@ def rung(name, *, exact=(1, 1, 1, 1, 1, 1, 1, 0), stopped=1.0, top1=0.99):
 
 
 REFERENCE = rung("reference", top1=1.0)
-TEMPLATE = SimpleNamespace(same=False, differences=(1, 2), conversations=3)
+DIFFERS = [SimpleNamespace(index=0), SimpleNamespace(index=0), SimpleNamespace(index=2)]  # two renderers differ in one chat
+TEMPLATE = SimpleNamespace(same=False, differences=DIFFERS, conversations=3)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,7 @@ TEMPLATE = SimpleNamespace(same=False, differences=(1, 2), conversations=3)
 def test_each_fault_is_named_by_its_own_finding(bad, templates, expected):
     found = rung_findings([REFERENCE, rung("sound"), bad], templates)
     assert [finding.id for finding in found] == expected and all(finding.rung == "x" for finding in found)
+    assert all("2 of 3 chats" in finding.message for finding in found if finding.id == "template")
 
 
 def test_a_drop_that_few_tickets_cannot_show_says_so():

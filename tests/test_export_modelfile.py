@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,14 @@ def test_unsloths_chatml_modelfile_drops_the_default_system_text(tokenizer, unsl
 
 def test_without_a_template_ollama_sends_the_bare_text(tokenizer):
     assert render_modelfile("FROM x.gguf", [SYSTEM, USER]) == USER["content"]
+
+
+def test_instructions_are_read_in_either_case_and_turns_of_its_own_are_refused(tokenizer):
+    text = modelfile("x.gguf", tokenizer)
+    lower = re.sub("^(FROM|TEMPLATE|SYSTEM)", lambda m: m[1].lower(), text, flags=re.M)
+    assert lower != text and render_modelfile(lower, [USER]) == render_modelfile(text, [USER])
+    with pytest.raises(LorakitError, match="MESSAGE"):
+        render_modelfile(text + "message user Hello\n", [USER])
 
 
 def test_neighbours_of_one_role_become_one_turn_as_in_ollama(tokenizer):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from types import SimpleNamespace
 
 import pytest
@@ -101,6 +102,7 @@ def test_folder_replaces_the_old_one_whole(tmp_path):
         (new / "fresh").write_text("new")
         assert names(target) == ["stale"]  # nothing is seen before the block ends
     assert names(target) == ["fresh"] and names(tmp_path) == ["model"]
+    assert os.name == "nt" or stat.S_IMODE(target.stat().st_mode) == 0o755  # others may read what was made
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt, LorakitError])

@@ -46,6 +46,17 @@ def test_without_gpu_even_a_large_memory_means_cpu():
     assert choice.profile is PROFILES["cpu"] and "no usable NVIDIA GPU" in str(choice)
 
 
+@pytest.mark.parametrize(("build", "said"), [(None, "a build for CPUs"), ("12.8", "run nvidia-smi")])
+def test_a_gpu_that_torch_cannot_use_is_not_denied(monkeypatch, build, said):
+    import torch
+
+    monkeypatch.setattr(hardware, "_nvidia_driver_present", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", build)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert said in hardware.detect().reasons[0]
+    assert said in choose_profile(Hardware("cpu", "Big Iron", 512.0, 500.0, True, 64, ())).reason
+
+
 @pytest.mark.parametrize("name", [name for name, p in PROFILES.items() if p.device == "cuda"])
 def test_gpu_profile_without_gpu_says_what_to_do(no_gpu, name):
     with pytest.raises(LorakitError) as caught:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.plain_style import load_split, to_conversation
-from lorakit_helpers.recitation import GAP, PARTS, SHORTEST, continuations, longest_run, recitation, unpaired_difference
+from lorakit_helpers.recitation import FEWEST, GAP, PARTS, SHORTEST, continuations, longest_run, recitation, unpaired_difference
 
 TOKENS = st.lists(st.integers(0, 3), max_size=12)
 ROWS = [to_conversation(pair) for pair in load_split("train")[:8]]
@@ -73,6 +73,11 @@ def test_a_parrot_that_knows_both_groups_does_not_count_as_reciting_its_training
     found = recitation(Parrot(answer_ids(tokenizer, ROWS + UNSEEN)), tokenizer, ROWS, UNSEEN)
     assert found.seen_share.value == found.unseen_share.value == 1.0
     assert not found.recites and str(found).startswith("No sign")
+
+
+def test_a_handful_of_rows_gives_no_verdict(tokenizer):
+    found = recitation(Parrot(answer_ids(tokenizer, ROWS)), tokenizer, ROWS[: FEWEST - 1], UNSEEN)
+    assert found.gap > 0.5 and found.low > 0 and not found.recites and str(found).startswith("Too few rows to tell")
 
 
 def test_each_part_shows_what_it_says_and_never_what_should_follow(tokenizer):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.recipes import Recipe
 from lorakit_helpers.scale import Job, compare_runs, write_script
-from lorakit_helpers.scale.script import share_batch
+from lorakit_helpers.scale.script import _arguments, share_batch
 from lorakit_helpers.tickets import load_split, to_conversation
 from lorakit_helpers.training import sft_arguments
 
@@ -121,6 +121,17 @@ def test_the_script_imports_the_libraries_and_never_lorakit(exported):
     other = {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names)
     assert other == {"torch", "datasets", "peft", "transformers", "trl"}
     assert "trust_remote_code" not in text and "pickle" not in text
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_script_for_the_processor_takes_its_precision_not_the_gpus(monkeypatch, bf16):
+    from lorakit_helpers.hardware import Hardware, detect
+
+    card, processor = Hardware("cuda", "a card", 16.0, 16.0, not bf16, 8, ()), dataclasses.replace(detect(), bf16=bf16)
+    monkeypatch.setattr("lorakit_helpers.hardware.detect", lambda: card)
+    monkeypatch.setattr("lorakit_helpers.hardware._detect_cpu", lambda: processor)
+    found = _arguments(RECIPE, "cpu", 2, 2)
+    assert (found["bf16"], found["fp16"], found["use_cpu"]) == (bf16, False, True)
 
 
 def test_the_scripts_arguments_are_the_plain_engines_but_for_what_several_processes_need(exported):

@@ -391,6 +391,27 @@ def test_a_run_leaves_what_notebook_07_leaves_and_is_not_repeated(job, tmp_path,
     assert "step" not in [event["event"] for event in again]
 
 
+def test_what_fails_after_training_leaves_the_adapter(job, tmp_path, monkeypatch):
+    from lorakit_helpers.scale import command
+
+    def train(*_, **__):
+        def save(folder):
+            Path(folder).mkdir()
+            (Path(folder) / "adapter_model.safetensors").write_bytes(b"weights")
+
+        return SimpleNamespace(save=save)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorakit_helpers.training.train", train)
+    monkeypatch.setattr(command, "_measured", interrupted)
+    plan = SimpleNamespace(rows=[{}], base="base")
+    with pytest.raises(KeyboardInterrupt):
+        command._fit(job, plan, lambda *_, **__: None, SimpleNamespace(callback=lambda: None), fresh=False)
+    assert (Path(job.output) / "adapter_model.safetensors").is_file() and (Path(job.output) / "job.yaml").is_file()
+
+
 def test_a_second_interruption_and_one_before_training_stop_at_once():
     from lorakit_helpers.scale.command import _Interruption
 

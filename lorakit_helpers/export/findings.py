@@ -50,7 +50,7 @@ def rung_findings(rungs: list[Rung], templates: dict | None = None) -> list[Rung
         found += _against(rungs[0], rung)
         check = (templates or {}).get(rung.name)
         if check is not None and not check.same:
-            message = f"{len(check.differences)} of {check.conversations} chats come out as other token ids."
+            message = f"{len({d.index for d in check.differences})} of {check.conversations} chats come out as other token ids."
             found.append(RungFinding(rung.name, "template", message, "Save the training's tokenizer, then export again."))
     return found
 

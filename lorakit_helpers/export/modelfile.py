@@ -101,7 +101,7 @@ def modelfile(gguf_name: str, tokenizer, *, system: str | None = None, parameter
         lines.append(f'SYSTEM """{system}"""')
     for token in dict.fromkeys([tokenizer.eos_token, *stops[family]]):
         lines.append(f'PARAMETER stop "{token}"')
-    for name, value in ({"temperature": 0} | (parameters or {})).items():
+    for name, value in ({"temperature": 0, "repeat_penalty": 1} | (parameters or {})).items():
         if not re.fullmatch(r"[a-z_]+", str(name)):
             raise LorakitError("PARAMETER", got=repr(name), expected="a name like num_ctx", do="See Ollama's list.")
         _plain(f"PARAMETER {name}", str(value))
@@ -253,8 +253,11 @@ def _rendered(tokenizer, roles) -> str:
 
 def _commands(text: str) -> dict:
     value = r'(?:"""(.*?)"""|"([^"\n]*)"|([^\n]*))'
-    found = re.finditer(rf"^(FROM|TEMPLATE|SYSTEM)\s+{value}[^\S\n]*$", text, re.MULTILINE | re.DOTALL)
-    return {m[1]: next(part for part in m.groups()[1:] if part is not None) for m in found}
+    pattern = rf"^(FROM|TEMPLATE|SYSTEM|MESSAGE)\s+{value}[^\S\n]*$"  # Ollama takes either case
+    found = list(re.finditer(pattern, text, re.MULTILINE | re.DOTALL | re.IGNORECASE))
+    if any(m[1].upper() == "MESSAGE" for m in found):
+        raise LorakitError("Modelfile", got="a MESSAGE line", expected="none", do="Remove it: training has no such turns.")
+    return {m[1].upper(): next(part for part in m.groups()[1:] if part is not None) for m in found}
 
 
 def _control(text: str) -> bool:

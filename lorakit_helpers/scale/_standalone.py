@@ -162,6 +162,10 @@ def build_trainer(model, tokenizer):
             f"train.py: {len(rows) - whole} of {len(rows)} rows lose their answer's end to max_length: raise it in TRAINING."
         )
     trainer.train_dataset = concatenate_datasets([trainer.train_dataset, without_labels(trainer.train_dataset)])
+    if trainer.args.fp16:  # trl makes adapters on a quantized model bf16, which fp16's gradient scaler cannot take
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(JsonLines())
     return trainer

@@ -101,10 +101,10 @@ def _fit(job: Job, plan: JobPlan, tell, interruption, *, fresh: bool) -> None:
         left = last_checkpoint(folder)
         tell("interrupted", checkpoint=str(left) if left else None)
         raise
+    run.save(job.output)  # before anything else can fail: its checkpoints are gone
+    write_job(job, Path(job.output) / "job.yaml")
     held_out = _measured(run, plan, tell)
     _findings(job, run, held_out, tell)
-    run.save(job.output)
-    write_job(job, Path(job.output) / "job.yaml")
     with suppress(OSError):
         runs.rmdir()  # empty now, unless another run left a checkpoint there
     size = (Path(job.output) / "adapter_model.safetensors").stat().st_size

@@ -25,7 +25,9 @@ OFFLOADS = ("none", "optimizer", "parameters")
 _NOTES_FSDP = (
     "Train with gradient_checkpointing in the training arguments or with fsdp_activation_checkpointing here, not with both.",
     "Load the model with the keywords in load.json: FSDP shards 4-bit weights only when they are stored in a floating type, "
-    "and all frozen weights of one layer must have that type.",
+    "and all frozen weights of one layer must have that type. (The train.py of an exported job does not read that file.)",
+    'Before saving call trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT"): with sharded ones '
+    "transformers' Trainer.save_model writes no adapter, and says nothing.",
 )
 _NOTE_FSDP2 = (
     "accelerate ignores cpu_ram_efficient_loading for 4-bit weights under FSDP2, so each process loads them all first, and "

@@ -101,6 +101,7 @@ def _base(job: Job) -> str:
 
 def _arguments(recipe: Recipe, device: str, batch: int, accumulation: int) -> dict:
     """The plain engine's arguments, for this device, with a line logged every step."""
+    from ..hardware import _detect_cpu
     from ..training import sft_arguments
 
     cuda = device == "cuda"
@@ -112,7 +113,9 @@ def _arguments(recipe: Recipe, device: str, batch: int, accumulation: int) -> di
         del found[name]
     if cuda:  # the script asks the GPU
         found |= {"bf16": False, "fp16": False}
-    elif "8bit" in recipe.optim:
+    else:  # a GPU of this machine's says nothing of its processor
+        found |= {"bf16": _detect_cpu().bf16, "fp16": False}
+    if not cuda and "8bit" in recipe.optim:
         found["optim"] = "adamw_torch_fused"  # the course uses 8-bit AdamW on GPUs only
     return found
 
