@@ -115,7 +115,8 @@ def test_stop_tokens_and_parameters(tokenizer):
     lines = modelfile("x.gguf", tokenizer, parameters={"num_ctx": 512, "temperature": 0.5}).splitlines()
     assert lines[1] == "FROM ./x.gguf"
     assert [line for line in lines if line.startswith("PARAMETER")] == [
-        'PARAMETER stop "<|im_end|>"', 'PARAMETER stop "<|im_start|>"', "PARAMETER temperature 0.5", "PARAMETER num_ctx 512",
+        'PARAMETER stop "<|im_end|>"', 'PARAMETER stop "<|im_start|>"', "PARAMETER temperature 0.5",
+        "PARAMETER repeat_penalty 1", "PARAMETER num_ctx 512",
     ]  # fmt: skip
 
 

@@ -27,6 +27,7 @@ FORWARDS = {
                                            "transformers.LlamaForCausalLM.generate"),
     "peft.PeftModelForCausalLM.__call__": ("transformers.LlamaForCausalLM.forward",),
     "matplotlib.ticker.MaxNLocator": ("matplotlib.ticker.MaxNLocator.set_params",),
+    "papermill.execute_notebook": ("nbclient.NotebookClient",),
     "pygments.formatters.HtmlFormatter": ("pygments.formatter.Formatter.__init__",),
 }  # fmt: skip
 
@@ -129,7 +130,7 @@ def accepted(path: str) -> Accepts:
     if path not in FORWARDS:
         return Accepts(names | LISTED.get(path, set()), positional, path not in LISTED, "signature")
     for other in FORWARDS[path]:
-        names |= _read_there(find(other))
+        names |= _read_there(find(other)) | _properties(find(other))
     return Accepts(names, -1, False, "forwarded")
 
 
