@@ -68,6 +68,9 @@ def measure_engine(engine: str, rows: int, *, library_defaults: bool = False, co
     from .training import train
 
     recipe = PROFILES["cpu"].recipe.but(logging_steps=1, save_steps=10_000, warmup_steps=2, torch_compile=compiled)
+    least = (WARM_UP_STEPS + 1) * recipe.examples_per_step
+    if rows < least:
+        raise LorakitError("rows", got=rows, expected=f"at least {least}", do="The first steps are not timed; try 160.")
     if library_defaults:
         recipe = recipe.but(attn_implementation=None, group_by_length=False)
     tickets = load_split("train")[:rows]

@@ -18,6 +18,9 @@ def main(argv=None) -> int:
 
     0 done, 1 a problem said in one sentence, 2 wrong usage, 3 too large for memory, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):  # on Windows a pipe or file has the locale's code page
+        if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="lorakit", description="Set up and run the lorakit course.")
     jobs = parser.add_subparsers(dest="job", required=True)
     doctor = jobs.add_parser("doctor", help="what this machine has, which profile fits and why, what is missing")

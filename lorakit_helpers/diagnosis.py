@@ -132,18 +132,17 @@ def label_facts(trainer, eos_token_id: int | None = None) -> LabelFacts:
     trl puts a line break after some templates' end token; so a row counts as cut when the end token is nowhere among its
     trained tokens.
     """
+    from .training import collated
+
     if eos_token_id is None:
         eos_token_id = trainer.processing_class.eos_token_id
     rows, cut, empty, tokens, seen = len(trainer.train_dataset), 0, 0, 0, Counter()
-    for start in range(0, rows, 64):
-        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(start, min(start + 64, rows))])
-        labels, used = batch["labels"], batch["attention_mask"].bool()
-        tokens += int(used.sum())
-        for row in labels:
-            kept = row[row != -100]
-            seen.update(kept.tolist())
-            empty += len(kept) == 0
-            cut += len(kept) > 0 and eos_token_id not in kept
+    for labels, count in collated(trainer):
+        tokens += count
+        kept = labels[labels != -100]
+        seen.update(kept.tolist())
+        empty += len(kept) == 0
+        cut += len(kept) > 0 and eos_token_id not in kept
     counts = np.array(list(seen.values()), dtype=float)
     shares = counts / max(counts.sum(), 1.0)
     entropy = float(-(shares * np.log(shares)).sum()) if seen else None

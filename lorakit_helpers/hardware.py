@@ -99,16 +99,16 @@ def _detect_cpu() -> Hardware:
     import psutil
 
     memory = psutil.virtual_memory()
-    total, limit = memory.total, _cgroup_limit()
+    total, free, limit = memory.total, memory.available, _cgroup_limit()
     if limit and limit < total:
-        total = limit
+        total, free = limit, min(free, limit - _cgroup_used())
     flags = _cpu_flags()
     found = sorted(flags & _BF16_FLAGS)
     return Hardware(
         device="cpu",
         name=_cpu_name(),
         memory_total_gib=total / GIB,
-        memory_free_gib=min(memory.available, total) / GIB,
+        memory_free_gib=max(0, free) / GIB,
         bf16=bool(found),
         cores=usable_cores(),
         reasons=(
@@ -141,6 +141,17 @@ def _cgroup_limit() -> int | None:
         return None if text == "max" else int(text)
     except (OSError, ValueError):
         return None
+
+
+def _cgroup_used() -> int:
+    """Bytes this container holds, without the file cache that can be dropped at once; 0 where nothing says it."""
+    try:
+        folder = Path("/sys/fs/cgroup")
+        used = int((folder / "memory.current").read_text())
+        facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return used - int(facts["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def _cpuinfo(key: str) -> str:

@@ -129,6 +129,7 @@ def _environment() -> dict:
 
     # every larger block is mapped by itself, and given back when it is freed; no arenas per thread: the count is exact
     quiet = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    quiet["CUDA_VISIBLE_DEVICES"] = ""  # the budget is the computer's memory
     return os.environ | quiet | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 
@@ -216,7 +217,7 @@ def _prepared(shape, setup):
     train = setup if isinstance(setup, TrainSetup) else TrainSetup(method="full", weights_dtype="fp32")
     with quiet():
         net, vocab = _real.build(shape, train, "cpu")
-    optimizer = _real.optimizer([p for p in net.parameters() if p.requires_grad], train, "cpu")
+    optimizer = _real.optimizer(net, train)
 
     def tokens(rows, length):
         return torch.randint(vocab, (rows, length))

@@ -135,6 +135,7 @@ def sft_arguments(recipe: Recipe, output_dir, engine: str = "unsloth") -> dict:
         "train_sampling_strategy": "group_by_length" if recipe.group_by_length else "random",
         "gradient_checkpointing": bool(recipe.gradient_checkpointing),
         "dataloader_pin_memory": cuda,
+        "padding_free": False,  # on a GPU Unsloth would switch it on by itself, and batches would have no attention mask
         "disable_tqdm": True,
         "report_to": "none",
     }
@@ -265,16 +266,15 @@ def check_labels(trainer, tokenizer, rows: int | None = None) -> dict:
             "training rows", got=f"{left} left" + (f" of {rows}" if rows else "") + ", the others' answers were cut off whole",
             expected="every row", do=f"Raise max_length above {trainer.args.max_length} tokens, or leave long rows out.",
         )  # fmt: skip
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(min(4, left))])
-    labels, used = batch["labels"], batch["attention_mask"].bool()
-    trained = labels != -100
-    tokens, n = int(used.sum()), int(trained.sum())
+    rows_now = list(collated(trainer))
+    tokens = sum(count for _, count in rows_now[:4])
+    n = sum(int((labels != -100).sum()) for labels, _ in rows_now[:4])
     if n == 0 or n == tokens:
         raise LorakitError(
             "loss mask", got=f"{n} of {tokens} tokens trained", expected="the answer's tokens only",
             do="Give SFTTrainer rows with prompt and completion, and completion_only_loss=True.",
         )  # fmt: skip
-    if cut := _without(tokenizer.eos_token_id, trainer):
+    if cut := [i for i, (labels, _) in enumerate(rows_now) if not (labels == tokenizer.eos_token_id).any()]:
         raise LorakitError(
             "loss mask", got=f"{len(cut)} of {left} answers without {tokenizer.eos_token}, row {cut[0]} (from 0) first",
             expected="the end-of-turn token among every row's labels",
@@ -283,16 +283,17 @@ def check_labels(trainer, tokenizer, rows: int | None = None) -> dict:
     return {"tokens": tokens, "trained_tokens": n}
 
 
-def _without(end: int, trainer, at_once: int = 256) -> list[int]:
-    """Places of the rows whose labels lack a token, as the trainer's own collator makes labels."""
-    found, data = [], trainer.train_dataset
+def collated(trainer, at_once: int = 64):
+    """Every training row as the trainer's own collator makes it: its labels, and how many tokens it has without padding."""
+    data = trainer.train_dataset
     for start in range(0, len(data), at_once):
         rows = [data[i] for i in range(start, min(start + at_once, len(data)))]
-        labels = trainer.data_collator(rows)["labels"]
-        if len(labels) != len(rows):  # a collator without padding puts all rows end to end
-            labels = [trainer.data_collator([row])["labels"][0] for row in rows]
-        found += [start + i for i, row in enumerate(labels) if not (row == end).any()]
-    return found
+        batch = trainer.data_collator(rows)
+        if "attention_mask" in batch and len(batch["labels"]) == len(rows):
+            yield from zip(batch["labels"], batch["attention_mask"].sum(1).tolist(), strict=True)
+        else:  # without padding all rows of a batch lie end to end
+            for one in (trainer.data_collator([row]) for row in rows):
+                yield one["labels"][0], one["input_ids"].numel()
 
 
 def peak_memory_gib() -> float:

@@ -151,6 +151,13 @@ def test_an_element_of_50_mb_in_a_list_is_refused(tmp_path):
     assert "line 2" in str(fault(path)) and "16 MiB" in str(fault(path))
 
 
+def test_a_fault_in_a_long_list_is_named_where_it_is(tmp_path):
+    rest = b",\n".join([b'{"a": "' + b"x" * 100_000 + b'"}'] * 300)
+    path = file(tmp_path, b'[{"a": 1},\n{"a": 1 "b": 2},\n' + rest + b"]", "rows.json")
+    said = str(fault(path))
+    assert "line 2" in said and "16 MiB" not in said and "delimiter" in said
+
+
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
 def test_a_long_file_is_never_held_whole(tmp_path, name):
     path = tmp_path / name

@@ -120,6 +120,26 @@ def test_rows_that_only_look_odd_are_let_pass(tmp_path, row):
     assert lint_file(tmp_path, with_row(row)).findings == ()
 
 
+def test_the_same_words_under_another_system_text_are_another_task(tmp_path):
+    def told(system, answer):
+        row = chat("Good morning", answer)
+        return {"messages": [{"role": "system", "content": system}, *(m for m in row["messages"] if m["role"] != "system")]}
+
+    rows = [told("Translate to French.", "Bonjour"), told("Translate to German.", "Guten Morgen")]
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, rows)
+    assert not lint(path, near_duplicates=False).found("contradiction")
+    write_rows(path, [*rows, told("translate to  French.", "Salut")])
+    assert lint(path, near_duplicates=False).found("contradiction")[0].count == 1
+
+
+def test_answers_of_another_shape_than_a_list_are_told_so(tmp_path):
+    rows = [chat(f"Item {i}?", json.dumps([i, "screw"])) for i in range(30)] + [chat("Item 31?", '{"n": 31}')]
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, rows)
+    assert "than the usual JSON list" in lint(path, near_duplicates=False).text()
+
+
 def test_personal_data_is_masked_in_the_report(tmp_path):
     report = lint_file(tmp_path, with_row(chat("I am ann.lee@gmail.com, see.", "Hello there, Ann.")))
     assert "ann.lee" not in report.text() + report.html() + report.to_json()

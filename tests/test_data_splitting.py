@@ -68,6 +68,14 @@ def test_the_seed_decides_the_split_and_the_order():
     assert sorted(map(id, shuffle_rows(rows, 3))) == sorted(map(id, rows))
 
 
+@pytest.mark.parametrize(("kinds", "validation", "test"), [(3, 0.5, 0.25), (5, 0.8, 0.1), (3, 0.9, 0.05), (4, 0.1, 0.8)])
+def test_every_part_that_is_asked_for_gets_a_group(kinds, validation, test):
+    rows = [{"n": i} for i in range(20)]
+    made = split_rows(rows, validation=validation, test=test, groups=[i % kinds for i in range(20)])
+    assert made.train and made.validation and made.test
+    assert len(made.train) + len(made.validation) + len(made.test) == 20
+
+
 def test_given_groups_stay_whole_whatever_they_are():
     rows = [{"n": i} for i in range(60)]
     groups = [None if i % 5 == 0 else ("customer", i % 7) for i in range(60)]

@@ -135,6 +135,14 @@ def test_container_limit_below_the_computers_memory_counts(no_gpu, monkeypatch):
     assert any("container limit" in reason for reason in found.reasons)
 
 
+def test_what_a_container_holds_already_is_not_free(no_gpu, monkeypatch):
+    monkeypatch.setattr(hardware, "_cgroup_limit", lambda: GIB // 2)
+    monkeypatch.setattr(hardware, "_cgroup_used", lambda: GIB // 8 * 3)
+    assert detect().memory_free_gib == pytest.approx(0.125)
+    monkeypatch.setattr(hardware, "_cgroup_used", lambda: GIB)
+    assert detect().memory_free_gib == 0
+
+
 def test_container_limit_above_the_computers_memory_does_not_count(no_gpu, monkeypatch):
     monkeypatch.setattr(hardware, "_cgroup_limit", lambda: 2**62)
     found = detect()

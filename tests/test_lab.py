@@ -24,6 +24,7 @@ from lorakit_helpers.sweep import (
     sweep_tickets,
 )  # fmt: skip
 from lorakit_helpers.widgets import LabPanel
+from lorakit_helpers.widgets.lab_panel import run_label
 
 SMALL = find_model("SmolLM2-135M").shape
 LENGTHS = [40, 80, 120, 300]
@@ -285,3 +286,8 @@ def test_a_run_that_ends_before_its_warm_up_is_said_so_and_drawn():
     panel.controls["warmup_steps"].value = 50
     panel.controls["batch"].value = 32
     assert panel.result.updates == 1 and "is 0 throughout" in panel.sentence.value and "nan" not in panel.sentence.value
+
+
+def test_runs_that_differ_in_warm_up_alone_are_two_curves():
+    recipe = Recipe()
+    assert run_label(recipe.but(warmup_steps=0)) != run_label(recipe.but(warmup_steps=3))

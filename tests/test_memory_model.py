@@ -218,3 +218,14 @@ def test_setups_and_answers_cannot_be_changed_by_accident():
         setup.r = 8
     with pytest.raises(TypeError):
         setup.but(rank=8)
+
+
+def test_a_trained_embeddings_states_stay_in_fp32_under_8_bit_adamw():
+    """transformers' Trainer tells bitsandbytes so, for every ``torch.nn.Embedding``."""
+    shape, eight = find_model("Llama-3.1-8B").shape, TrainSetup(method="full", optimizer="adamw_8bit")
+    embedding, scales = shape.vocab_size * shape.hidden_size, 2 * 4 / 256
+    others = shape.total_params - embedding
+    assert estimate(shape, eight).optimizer_gib * 2**30 == pytest.approx(8 * embedding + (2 + scales) * others)
+    adapters = TrainSetup(method="lora", optimizer="adamw_8bit")
+    trained = shape.trainable_params(adapters.r, shape.adapted(adapters.target_modules))
+    assert estimate(shape, adapters).optimizer_gib * 2**30 == pytest.approx((2 + scales) * trained)

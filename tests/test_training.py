@@ -11,7 +11,16 @@ import pytest
 
 from lorakit_helpers.errors import LorakitError
 from lorakit_helpers.recipes import Recipe
-from lorakit_helpers.training import check_targets, guard_model, guard_versions, last_checkpoint, sft_arguments, unpack_on_cpu
+from lorakit_helpers.training import (
+    check_labels,
+    check_targets,
+    collated,
+    guard_model,
+    guard_versions,
+    last_checkpoint,
+    sft_arguments,
+    unpack_on_cpu,
+)
 
 RECIPE = Recipe(
     r=4, lora_alpha=8, learning_rate=1e-3, max_steps=6, warmup_steps=1, per_device_train_batch_size=2, logging_steps=1,
@@ -344,3 +353,38 @@ def test_an_adapter_is_saved_whole_or_not_at_all_and_plain_peft_loads_it(tiny, t
         save_adapter(model, tokenizer, folder)
     assert sorted(p.name for p in folder.iterdir()) == names
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_rows_are_collated_alike_with_and_without_padding(padding_free):
+    """Unsloth makes batches without padding on a GPU: all rows end to end, and no attention mask."""
+    from types import SimpleNamespace
+
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    rows = [{"input_ids": [5, 6, 7, 2], "completion_mask": [0, 0, 1, 1]}, {"input_ids": [8, 9], "completion_mask": [0, 1]}]
+    rows = [row | {"labels": [i if m else -100 for i, m in zip(*row.values(), strict=True)]} for row in rows] * 3
+    collator = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=padding_free)
+    made = list(collated(SimpleNamespace(train_dataset=rows, data_collator=collator), at_once=4))
+    assert [count for _, count in made] == [4, 2] * 3
+    assert [labels[labels != -100].tolist() for labels, _ in made] == [[7, 2], [9]] * 3
+
+
+def test_an_answer_without_its_end_is_found_wherever_the_row_stands():
+    from types import SimpleNamespace
+
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    rows = [{"input_ids": [5, 6, 2], "labels": [-100, 6, 2]} for _ in range(70)]
+    trainer = SimpleNamespace(
+        train_dataset=rows, data_collator=DataCollatorForLanguageModeling(pad_token_id=0), args=SimpleNamespace(max_length=8)
+    )
+    tokenizer = SimpleNamespace(eos_token_id=2, eos_token="<end>")
+    assert check_labels(trainer, tokenizer, rows=70) == {"tokens": 12, "trained_tokens": 8}
+    rows[68] = {"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}
+    with pytest.raises(LorakitError, match=r"1 of 70 answers without <end>, row 68"):
+        check_labels(trainer, tokenizer, rows=70)
+
+
+def test_batches_keep_their_padding_on_every_engine():
+    assert [sft_arguments(RECIPE, "x", engine)["padding_free"] for engine in ("unsloth", "plain")] == [False, False]

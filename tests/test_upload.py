@@ -33,6 +33,13 @@ def test_counts_in_are_counts_out_and_counts_reported():
     assert all(text.startswith("chat.jsonl, line ") for text in found.report.found("unreadable")[0].examples)
 
 
+def test_what_is_lost_is_told_by_the_files_own_lines():
+    good = {"messages": [{"role": r, "content": "some words"} for r in ("system", "user", "assistant")]}
+    content = b'{"messages": [\n\n' + json.dumps(good).encode() + b"\n"
+    (note,) = examine("x.jsonl", content, "alpaca").notes
+    assert "(1 row: 3)" in note
+
+
 def test_what_a_target_loses_is_said():
     chat = {"messages": [{"role": r, "content": "some words"} for r in ("system", "user", "assistant", "user", "assistant")]}
     notes = " ".join(examine("x.json", json.dumps([chat]).encode(), "alpaca").notes)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 
 from ..errors import LorakitError
 
@@ -19,7 +20,7 @@ def checked_lengths(lengths: Sequence[int]) -> list[int]:
 
 
 def _checked_size(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise LorakitError(name, got=repr(value), expected="a whole number of at least 1", do="Try 1024 for max_length.")
 
 

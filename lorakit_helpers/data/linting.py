@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
+from numbers import Integral
 from pathlib import Path
 
 from ..errors import LorakitError, did_you_mean
@@ -71,7 +72,7 @@ def lint(
         (False, ['empty-turn', 'no-system-prompt', 'duplicate'])
     """
     ignore = _checked_ids(ignore)
-    if max_length is not None and (not isinstance(max_length, int) or isinstance(max_length, bool) or max_length < 1):
+    if max_length is not None and (not isinstance(max_length, Integral) or isinstance(max_length, bool) or max_length < 1):
         raise LorakitError("max_length", got=repr(max_length), expected="a whole number of at least 1", do="Try 1024.")
     unreadable = _Unreadable()
     rules = [rule() for rule in ROWS]

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from ..errors import LorakitError, did_you_mean
 from .formats import detect_format, reader_for
@@ -101,21 +102,22 @@ def split_rows(
             do="Collect rows that differ more.",
         )  # fmt: skip
     left, parts = list(range(len(rows))), {"validation": [], "test": []}
-    share_left = 1.0
+    share_left, later = 1.0, needed
     for name, share in held_out.items():
         if share:
-            left, parts[name] = _cut(left, groups, share / share_left, seed)
+            later -= 1  # groups that the parts to come need
+            left, parts[name] = _cut(left, groups, share / share_left, seed, later)
             share_left -= share
     chosen = {name: [rows[i] for i in part] for name, part in parts.items()}
     return Split([rows[i] for i in left], chosen["validation"], chosen["test"], kinds, seed)
 
 
-def _cut(indices: list[int], groups: Sequence, share: float, seed: int) -> tuple[list[int], list[int]]:
+def _cut(indices: list[int], groups: Sequence, share: float, seed: int, later: int) -> tuple[list[int], list[int]]:
     from sklearn.model_selection import GroupShuffleSplit
 
     of_each = [groups[i] for i in indices]
     kinds = len(set(of_each))
-    size = min(kinds - 1, max(1, round(share * kinds)))
+    size = min(kinds - later, max(1, round(share * kinds)))
     numbers = {group: number for number, group in enumerate(dict.fromkeys(of_each))}  # any hashable value may be a group
     splitter = GroupShuffleSplit(n_splits=1, test_size=size, random_state=seed)
     kept, cut = next(splitter.split(indices, groups=[numbers[group] for group in of_each]))
@@ -161,7 +163,7 @@ def size_advice(goal: str, rows: int) -> SizeAdvice:
     if goal not in GOALS:
         fix = did_you_mean(goal, GOALS, "Choose the nearest.")
         raise LorakitError("goal", got=repr(goal), expected="one of " + ", ".join(GOALS), do=fix)
-    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
+    if not isinstance(rows, Integral) or isinstance(rows, bool) or rows < 0:
         raise LorakitError("rows", got=repr(rows), expected="a whole number of at least 0", do="Pass len(rows).")
     least, most, _ = GOALS[goal]
     if rows < least:

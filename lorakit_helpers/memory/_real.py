@@ -35,7 +35,7 @@ def build(model, setup: TrainSetup, device: str):
         shape.trainable_params(setup.r, targets)
         net.requires_grad_(False)
         if setup.method == "qlora":
-            _quantize(net, setup)
+            _quantize(net, setup, device)
         net = adapt(net, setup, targets)
         if setup.autocast:
             four_bit_input_as_on_gpu(net)
@@ -49,8 +49,9 @@ def build(model, setup: TrainSetup, device: str):
 def _base(model, setup):
     from transformers import AutoModelForCausalLM
 
-    attention = {"eager": "eager", "flash": "flash_attention_2" if torch.cuda.is_available() else "sdpa"}
-    options = {"dtype": DTYPES[setup.weights_dtype], "attn_implementation": attention.get(setup.attention, "sdpa")}
+    # PyTorch's fused kernel keeps what FlashAttention keeps, and is there on every machine
+    attention = "eager" if setup.attention == "eager" else "sdpa"
+    options = {"dtype": DTYPES[setup.weights_dtype], "attn_implementation": attention}
     if model is None or isinstance(model, str) or hasattr(model, "path"):
         if model is None:
             from ..models import base_model
@@ -69,7 +70,7 @@ def _base(model, setup):
     return net, ModelShape.from_config(net.config)
 
 
-def _quantize(net, setup):
+def _quantize(net, setup, device):
     """bitsandbytes' ``Linear4bit`` in place of every linear layer but the head, as transformers' loader does it."""
     import bitsandbytes as bnb
 
@@ -80,12 +81,13 @@ def _quantize(net, setup):
                                        quant_type="nf4")  # fmt: skip
         new.bias = layer.bias
         new.support_avx512bf16_for_cpu = False  # its repacked weight is never unpacked again (bitsandbytes 0.50)
-        setattr(parent, name, new.to("cuda" if torch.cuda.is_available() else "cpu"))
+        setattr(parent, name, new.to(device))
     net.is_loaded_in_4bit = True
 
 
-def optimizer(trained, setup: TrainSetup, device: str):
+def optimizer(net, setup: TrainSetup):
     """The optimizer of ``setup``; AdamW as transformers' Trainer makes it on a GPU (fused), or tensor by tensor."""
+    trained = [p for p in net.parameters() if p.requires_grad]
     if setup.optimizer == "sgd":
         return torch.optim.SGD(trained, lr=1e-4, foreach=setup.tensor_lists)
     if setup.optimizer == "adamw":
@@ -96,7 +98,12 @@ def optimizer(trained, setup: TrainSetup, device: str):
         "adamw_8bit": bnb.optim.AdamW8bit, "paged_adamw_8bit": bnb.optim.PagedAdamW8bit,
         "paged_adamw_32bit": bnb.optim.PagedAdamW32bit,
     }  # fmt: skip
-    return kinds[setup.optimizer](trained, lr=1e-4)
+    made = kinds[setup.optimizer](trained, lr=1e-4)
+    if setup.optimizer.endswith("8bit"):  # as transformers' Trainer does
+        for module in net.modules():
+            if isinstance(module, torch.nn.Embedding):
+                bnb.optim.GlobalOptimManager.get_instance().register_module_override(module, "weight", {"optim_bits": 32})
+    return made
 
 
 def step(net, tokens, optimizer, setup: TrainSetup, device: str, mark=lambda name: nullcontext()):

@@ -69,6 +69,16 @@ def weight_bytes(shape: ModelShape, setup: TrainSetup) -> float:
     )  # fmt: skip
 
 
+#: Bytes a trained value of 8-bit AdamW: two of one byte, and an fp32 scale for 256 of them.
+EIGHT_BIT = 2 * (1 + 4 / 256)
+
+
+def embedding_states(shape: ModelShape, setup: TrainSetup) -> float:
+    """Bytes that 8-bit AdamW takes more than elsewhere: transformers' Trainer keeps a trained embedding's states in fp32."""
+    full = setup.method == "full" and setup.optimizer.endswith("8bit")
+    return full * shape.vocab_size * shape.hidden_size * (8 - EIGHT_BIT)
+
+
 class _Step:
     """Bytes of one step, part by part. ``T`` tokens, ``b`` bytes of a computed value, ``h`` hidden, ``V`` vocabulary."""
 
@@ -81,7 +91,7 @@ class _Step:
         width = self.b if self.full else BYTES[setup.adapter_dtype]
         self.weights, self.trained = weight_bytes(shape, setup), trained * width
         values = {"sgd": 0, "adamw": 2 * width, "paged_adamw_32bit": 8}  # else 8 bits and an fp32 scale for 256 of them
-        self.states = trained * values.get(setup.optimizer, 2 * (1 + 4 / 256))
+        self.states = trained * values.get(setup.optimizer, EIGHT_BIT) + embedding_states(shape, setup)
         self.update = self.trained if setup.tensor_lists and setup.optimizer == "adamw" else 0
         self.casts = self.trained / width * self.b if setup.autocast else 0
         self.head_weight = self.V * self.h * self.b

@@ -42,8 +42,7 @@ def measure(model=None, setup: TrainSetup | None = None, *, seed: int = 0) -> Me
     with quiet():
         net, vocab_size = _real.build(model, setup, device)
     tokens = torch.randint(vocab_size, (setup.micro_batch, setup.seq_len), device=device)
-    trained = [p for p in net.parameters() if p.requires_grad]
-    optimizer = _real.optimizer(trained, setup, device)
+    optimizer = _real.optimizer(net, setup)
     _real.step(net, tokens[:1, :8], optimizer, setup, device)  # makes gradients and states, which do not depend on the batch
     record = (_real.peak_on_gpu if device == "cuda" else _real.peak_on_cpu)(net, tokens, optimizer, setup)
     return _result(record, device, setup)
@@ -68,8 +67,8 @@ def _result(record, device, setup) -> MemoryEstimate:
     rest = record.peak - sum(record.resident.values())
     logits = min(record.logits, rest)
     notes = ["the CUDA allocator's peak" if device == "cuda" else "the profiler's record of every allocation, on a CPU"]
-    if device == "cpu" and setup.attention == "flash":
-        notes.append("attention was PyTorch's fused kernel for CPUs, which keeps the same tensors as FlashAttention")
+    if setup.attention == "flash":
+        notes.append("attention was PyTorch's fused kernel, which keeps the same tensors as FlashAttention")
     return MemoryEstimate(
         **{f"{part}_gib": size / GIB for part, size in record.resident.items()},
         activations_gib=(rest - logits) / GIB, logits_gib=logits / GIB, peak_at=record.peak_at,

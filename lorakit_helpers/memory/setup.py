@@ -38,7 +38,8 @@ class TrainSetup:
         micro_batch: sequences in one forward pass on one device.
         seq_len: tokens of each sequence, padding included.
         gradient_checkpointing: keep each layer's input only and compute the layer again in the backward pass.
-        optimizer: AdamW keeps two values per trained parameter, in its dtype; the 8-bit ones two bytes and block scales;
+        optimizer: AdamW keeps two values per trained parameter, in its dtype; the 8-bit ones two bytes and block scales (of
+            a trained embedding two fp32 values, as transformers' Trainer has it);
             the paged ones may move to the CPU's memory under pressure and are counted as if they stayed, the 32-bit one with
             two fp32 values; SGD keeps nothing.
         weights_dtype: of the weights and the computation. "fp32" computes in fp32 without autocast.

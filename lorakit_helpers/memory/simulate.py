@@ -97,24 +97,26 @@ def _place(model, trained, setup, counter):
             second = state.state2 if state.nested else None
             for scale in (state.absmax, getattr(second, "absmax", None), getattr(state, "offset", None)):
                 counter.add(scale, "weights")
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     states = []
     for parameter in trained:
         if setup.gradient_accumulation:
             parameter.grad = torch.empty_like(parameter)
             counter.add(parameter.grad, "gradients")
-        states += _states(parameter, setup)
+        states += _states(parameter, setup, id(parameter) in embeddings)
         parameter.register_post_accumulate_grad_hook(lambda p: counter.add(p.grad, "gradients"))
     for state in states:
         counter.add(state, "optimizer")
     return states
 
 
-def _states(parameter, setup):
+def _states(parameter, setup, embedding: bool):
     import torch
 
     if setup.optimizer == "sgd":
         return []
-    if not setup.optimizer.endswith("8bit") or parameter.numel() < 4096:  # bitsandbytes keeps small tensors in 32 bits
+    # bitsandbytes keeps small tensors in 32 bits, and transformers' Trainer has it do so with embeddings
+    if not setup.optimizer.endswith("8bit") or parameter.numel() < 4096 or embedding:
         dtype = parameter.dtype if setup.optimizer == "adamw" else torch.float32
         return [torch.empty_like(parameter, dtype=dtype) for _ in range(2)]
     count = parameter.numel()

@@ -75,12 +75,20 @@ def plot_spectra(spectra: dict, *, ax=None, rank: int | None = None, limit: int 
     return ax
 
 
-def describe_spectra(spectra: dict, share: float = 0.9) -> str:
-    """Ranks each matrix needs for a share of its energy, in one sentence."""
+def describe_spectra(spectra: dict, share: float = 0.9, limit: int | None = None) -> str:
+    """What :func:`plot_spectra` shows of each matrix, some of its singular values, and the rank for a share of its energy."""
     from ..lowrank import rank_for_energy
 
-    parts = [f"{name} {rank_for_energy(s, share)} of {len(s)}" for name, s in spectra.items()]
-    return f"Ranks that keep {share:.0%} of the energy: " + "; ".join(parts) + "."
+    drawn, parts = [], []
+    for name, s in spectra.items():
+        last = min(len(s), limit or len(s))
+        sizes = ", ".join(f"number {k} is {s[k - 1] / s[0]:.2g}" for k in (*(k for k in (8, 32) if k < last), last))
+        drawn.append(f"{name}: {sizes}")
+        parts.append(f"{name} {rank_for_energy(s, share)} of {len(s)}")
+    return (
+        f"Singular values as shares of the largest, on a logarithmic axis. {'; '.join(drawn)}. Ranks that keep {share:.0%} of "
+        f"the energy: {'; '.join(parts)}."
+    )
 
 
 def plot_adapter(size, *, ax=None, most_mb: float | None = None):

@@ -85,7 +85,8 @@ class TimeEstimate:
     def __str__(self):
         low, high = self.minutes
         span = f"{low:.0f} to {high:.0f} minutes" if high < 120 else f"{low / 60:.1f} to {high / 60:.1f} hours"
-        span = f"{high:.3g} minutes" if low == high else span
+        if low == high:
+            span = f"{high:.3g} minutes" if high < 120 else f"{high / 60:,.1f} hours"
         many = f"{self.gpus} × " if self.gpus > 1 else ""
         return f"{self.tokens:,} tokens on {many}{self.card}: {span} ({self.provenance})"
 

@@ -162,7 +162,9 @@ def _ways(shape, size, setup, trust):
     for rung in plan(shape, size, setup.but(method="qlora")).ladder:
         if rung.action.startswith(_ALLOWED):
             changes.append(rung.action.removeprefix("sequences of "))  # "1024 tokens"
-            yield "qlora", ", ".join(changes), _needed(rung.estimate, trust)
+            # the ladder's rungs stand on one another: only what is named here is changed
+            own = setup.but(method="qlora", seq_len=rung.setup.seq_len, r=rung.setup.r)
+            yield "qlora", ", ".join(changes), _needed(estimate(shape, own), trust)
 
 
 def _needed(found, trust) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import LorakitError
 from ..hardware import Hardware, detect
 from ..memory import MemoryEstimate, ModelShape, TrainSetup, estimate, find_model, plan
+from ..memory.estimate import CONTEXT_GIB
 from ..profiles import get_profile
 from .hub import find_base
 from .job import Job
@@ -202,8 +203,10 @@ def _fitting(job: Job, base: str, hardware: Hardware, longest: int) -> MemoryEst
         return None
     setup = memory_setup(job, hardware, longest)
     found = estimate(shape, setup)
-    if found.needed_gib > hardware.memory_free_gib:
-        changes = plan(shape, hardware.memory_free_gib, setup).changes
+    # a card's free memory is read after this process made CUDA's context, which the estimate counts as well
+    free = hardware.memory_free_gib + (CONTEXT_GIB if hardware.device == "cuda" else 0)
+    if found.needed_gib > free:
+        changes = plan(shape, free, setup).changes
         enough = bool(changes) and changes[-1].fits
         do = ("These fit it: " if enough else "Not even all of these would fit it: ") + "; ".join(
             rung.action for rung in changes

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from ..errors import LorakitError, did_you_mean
 from ..memory import GIB, MemoryEstimate, ModelShape, TrainSetup, estimate, simulate
-from ..memory.estimate import CONTEXT_GIB, NF4_BYTES, SLACK, weight_bytes
+from ..memory.estimate import CONTEXT_GIB, EIGHT_BIT, NF4_BYTES, SLACK, embedding_states, weight_bytes
 from ..memory.setup import BYTES
 
 __all__ = ["PARTS", "STRATEGIES", "ShardedMemory", "shard_memory"]
@@ -148,10 +148,10 @@ def _state(shape, setup, strategy) -> dict[str, float]:
     trained, full = _trained(shape, setup), setup.method == "full"
     deepspeed = strategy.startswith("zero")  # trains in 16 bits with fp32 master copies (arXiv:1910.02054, section 3.1)
     width = BYTES[setup.weights_dtype] if full or deepspeed else BYTES[setup.adapter_dtype]
-    moments = {"sgd": 0, "adamw": 8 if deepspeed else 2 * width, "paged_adamw_32bit": 8}.get(setup.optimizer, 2 * (1 + 4 / 256))
+    moments = {"sgd": 0, "adamw": 8 if deepspeed else 2 * width, "paged_adamw_32bit": 8}.get(setup.optimizer, EIGHT_BIT)
     return {
         "weights": weight_bytes(shape, setup) - _scales(shape, setup), "adapters": 0 if full else trained * width,
-        "gradients": trained * width, "optimizer": trained * (moments + 4 * deepspeed),
+        "gradients": trained * width, "optimizer": trained * (moments + 4 * deepspeed) + embedding_states(shape, setup),
     }  # fmt: skip
 
 

@@ -45,7 +45,8 @@ def run_label(recipe: Recipe) -> str:
     text = f"r {recipe.r}, alpha {recipe.lora_alpha}, {recipe.learning_rate:.0e} {recipe.lr_scheduler_type}, "
     text += f"{short.get(recipe.target_modules, 'other targets')}, "
     dropout = f", dropout {recipe.lora_dropout:g}" if recipe.lora_dropout else ""
-    return f"{text}{recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps} rows{dropout}"
+    warm_up = f", warm-up {recipe.warmup_steps}" if recipe.warmup_steps else ""
+    return f"{text}{recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps} rows{dropout}{warm_up}"
 
 
 class LabPanel(Panel):

@@ -112,7 +112,7 @@ to mend: no row has a system prompt.
 
         try:
             report = lint(path)
-            rows = [row for _, row in iter_rows(path, problems=[])]
+            numbered = list(iter_rows(path, problems=[]))
         except LorakitError as error:
             raise LorakitError(named(error.what), got=error.got, expected=error.expected, do=error.do) from error
     findings = tuple(replace(f, examples=tuple(map(named, f.examples))) for f in report.findings)
@@ -122,7 +122,9 @@ to mend: no row has a system prompt.
     refused: list[LorakitError] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shown as notes
-        done = convert(rows, target, source=report.detection.format, problems=refused)
+        done = convert([row for _, row in numbered], target, source=report.detection.format, problems=refused)
+    # numbered as in the report: a blank or unreadable line counts
+    done = replace(done, losses=tuple(replace(loss, row=numbered[loss.row - 1][0]) for loss in done.losses))
     # rows whose turns cannot be read count as unreadable in the report, and are refused by the conversion
     return Examined(name, report, target, done.rows, report.rows - len(done.rows), tuple(done.summary()))
 

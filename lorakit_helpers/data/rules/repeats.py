@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from ..similarity import Sketches, diversity
-from .base import ERROR, WARNING, Example, Finding, Rule
+from .base import ERROR, WARNING, Example, Finding, Rule, normalize
 
 __all__ = ["Contradiction", "Leak", "LowDiversity", "NearDuplicate", "NearLeak"]
 
@@ -21,13 +21,16 @@ class Contradiction(Rule):
 
     def __init__(self):
         super().__init__()
-        self.seen, self.lines_of, self.answers = {}, array("q"), array("q")
+        self.seen, self.lines_of, self.answers, self.told = {}, array("q"), array("q"), {}
         self.copies = _Duplicate()
 
     def see(self, example: Example) -> None:
         if not example.prompt:
             return
-        key = example.key
+        told = example.contents[0] if example.roles[0] == "system" else ""
+        if told not in self.told:  # another task makes it another prompt
+            self.told[told] = hash(normalize(told))
+        key = hash((example.key, self.told[told]))
         before = self.seen.get(key)
         if before is None:
             self.seen[key] = len(self.answers)

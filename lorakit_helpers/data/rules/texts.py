@@ -108,7 +108,8 @@ class BrokenJson(Rule):
             count = good - often
             lines = sorted(line for shape in odd for line in self.first[shape])
             shown = tuple(f"the keys {', '.join(shape)}" if type(shape) is tuple else shape for shape in odd)
-            message = f"{count} answers have other keys, or another order, than the usual {', '.join(usual)}"
+            named = ", ".join(usual) if type(usual) is tuple else f"JSON {usual}"
+            message = f"{count} answers have other keys, or another order, than the usual {named}"
             found.append(self.finding(message, count, tuple(lines), shown, WARNING))
         return found
 
