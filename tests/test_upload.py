@@ -35,9 +35,10 @@ def test_counts_in_are_counts_out_and_counts_reported():
 
 def test_what_is_lost_is_told_by_the_files_own_lines():
     good = {"messages": [{"role": r, "content": "some words"} for r in ("system", "user", "assistant")]}
-    content = b'{"messages": [\n\n' + json.dumps(good).encode() + b"\n"
+    plain = {"messages": good["messages"][1:]}
+    content = json.dumps(plain).encode() + b'\n\n{"messages": 7\n' + json.dumps(good).encode() + b"\n"
     (note,) = examine("x.jsonl", content, "alpaca").notes
-    assert "(1 row: 3)" in note
+    assert "(1 row: 4)" in note
 
 
 def test_what_a_target_loses_is_said():
