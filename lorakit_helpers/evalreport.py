@@ -177,9 +177,9 @@ def _check_shapes(folder: Path, base: str) -> None:
         name, _, matrix = name.removesuffix(".weight").rpartition(".lora_")
         if not name or name not in layers:
             raise _other_base(folder, f"a layer {name or key} that the base lacks", base)
-        side, features = _SIDES.get(matrix, (0, ""))
-        features = getattr(layers[name], features, shape[side])
-        if shape[side] != features:
+        side, number = _SIDES.get(matrix, (0, ""))
+        features = getattr(layers[name], number, None) if number else None
+        if features not in (None, shape[side]):
             raise _other_base(folder, f"{name} for {shape[side]} features where the base has {features}", base)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from .errors import LorakitError
 from .profiles import PROFILES, Profile, get_profile
 
-__all__ = ["Hardware", "ProfileChoice", "choose_profile", "current_profile", "detect", "usable_cores"]
+__all__ = ["Hardware", "ProfileChoice", "choose_profile", "current_profile", "detect", "usable_cores", "why_no_gpu"]
 
 GIB = 2**30
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -112,14 +112,14 @@ def _detect_cpu() -> Hardware:
         bf16=bool(found),
         cores=usable_cores(),
         reasons=(
-            f"device cpu: {_no_gpu()}",
+            f"device cpu: {why_no_gpu()}",
             f"memory: {'the container limit' if limit == total else 'psutil.virtual_memory()'}",
             f"bf16: the processor reports {', '.join(found)}" if found else "bf16: no bf16 instructions reported",
         ),
     )
 
 
-def _no_gpu() -> str:
+def why_no_gpu() -> str:
     """Why there is no CUDA device."""
     if not _nvidia_driver_present():
         return "no usable NVIDIA GPU was found"
@@ -176,7 +176,7 @@ def choose_profile(hardware: Hardware) -> ProfileChoice:
     The whole card counts, not what is free of it, so that a second notebook gets the first one's profile.
     """
     if hardware.device != "cuda":
-        return ProfileChoice(PROFILES["cpu"], _no_gpu())
+        return ProfileChoice(PROFILES["cpu"], why_no_gpu())
     from .fit import MARGIN_GIB, profile_fit
 
     total = hardware.memory_total_gib
@@ -207,7 +207,7 @@ def current_profile(name: str = "auto") -> ProfileChoice:
 def _require(profile: Profile, hardware: Hardware) -> None:
     if hardware.device != "cuda":
         raise LorakitError(
-            f"profile {profile.name}", got=_no_gpu(), expected="a CUDA GPU that torch can use",
+            f"profile {profile.name}", got=why_no_gpu(), expected="a CUDA GPU that torch can use",
             do="Use --profile cpu here, or run this on the machine with the GPU.",
         )  # fmt: skip
     from .fit import require_fit

@@ -247,7 +247,7 @@ def build_trainer(model, tokenizer, rows: list[dict], recipe: Recipe, output_dir
 
 
 def check_labels(trainer, tokenizer, rows: int | None = None) -> dict:
-    """Look at one real training batch: the prompt must be masked and the end of the answer trained.
+    """Look at the rows as the trainer collates them: prompts must be masked, and the end of every answer trained.
 
     Args:
         trainer: trl's ``SFTTrainer``, its data set tokenized.
@@ -255,7 +255,7 @@ def check_labels(trainer, tokenizer, rows: int | None = None) -> dict:
         rows: how many rows it was given; trl drops, without a word, those whose answer is cut off whole.
 
     Returns:
-        ``{"tokens": …, "trained_tokens": …}`` of the batch, padding not counted.
+        ``{"tokens": …, "trained_tokens": …}`` of the first four rows, padding not counted.
 
     Raises:
         LorakitError: when rows were dropped, nothing is trained, everything is, or the end-of-turn token is not.
@@ -266,15 +266,18 @@ def check_labels(trainer, tokenizer, rows: int | None = None) -> dict:
             "training rows", got=f"{left} left" + (f" of {rows}" if rows else "") + ", the others' answers were cut off whole",
             expected="every row", do=f"Raise max_length above {trainer.args.max_length} tokens, or leave long rows out.",
         )  # fmt: skip
-    rows_now = list(collated(trainer))
-    tokens = sum(count for _, count in rows_now[:4])
-    n = sum(int((labels != -100).sum()) for labels, _ in rows_now[:4])
+    tokens, n, cut = 0, 0, []
+    for i, (labels, count) in enumerate(collated(trainer)):
+        if i < 4:
+            tokens, n = tokens + count, n + int((labels != -100).sum())
+        if not (labels == tokenizer.eos_token_id).any():
+            cut.append(i)
     if n == 0 or n == tokens:
         raise LorakitError(
             "loss mask", got=f"{n} of {tokens} tokens trained", expected="the answer's tokens only",
             do="Give SFTTrainer rows with prompt and completion, and completion_only_loss=True.",
         )  # fmt: skip
-    if cut := [i for i, (labels, _) in enumerate(rows_now) if not (labels == tokenizer.eos_token_id).any()]:
+    if cut:
         raise LorakitError(
             "loss mask", got=f"{len(cut)} of {left} answers without {tokenizer.eos_token}, row {cut[0]} (from 0) first",
             expected="the end-of-turn token among every row's labels",
@@ -354,8 +357,9 @@ class TrainingLog:
 
         class Follow(TrainerCallback):
             def on_train_begin(self, args, state, control, **kwargs):
-                torch = sys.modules.get("torch")
-                if torch is not None and torch.cuda.is_available():
+                import torch
+
+                if torch.cuda.is_available():
                     torch.cuda.reset_peak_memory_stats()  # what came before in this process is not this run's
                 log.max_steps, log.step, started[0] = state.max_steps, state.global_step, time.perf_counter()
                 log.steps = [h["step"] for h in state.log_history if "loss" in h]

@@ -101,16 +101,13 @@ class Window:
                 self.advance(end)
                 return value
             except json.JSONDecodeError as error:
-                cut_off = error.pos >= len(self.text) - 16 or error.msg.startswith("Unterminated string")
-                if not cut_off:  # reading on would not mend it
-                    line = self.line + self.text.count("\n", self.at, error.pos)
-                    raise json_fault(f"{self.path}, line {line}", error, column=0) from error
-                if len(self.text) - self.at > MAX_ROW_BYTES:
-                    raise too_long(f"{self.path}, line {self.line}") from error
-                if not self.ended:
-                    self.fill()
-                    continue
-                self.check_end()
+                if error.pos >= len(self.text) - 16 or error.msg.startswith("Unterminated string"):  # cut off: more may mend it
+                    if len(self.text) - self.at > MAX_ROW_BYTES:
+                        raise too_long(f"{self.path}, line {self.line}") from error
+                    if not self.ended:
+                        self.fill()
+                        continue
+                    self.check_end()
                 line = self.line + self.text.count("\n", self.at, error.pos)
                 raise json_fault(f"{self.path}, line {line}", error, column=0) from error
             except (ValueError, RecursionError) as error:

@@ -8,53 +8,21 @@ from .exercise import Exercise
 __all__ = ["EXERCISES"]
 
 
+def _judged(text, judge):
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return judge(value)
+
+
 def _is_valid(text):
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return False
-    return isinstance(value, dict) and tuple(value) == KEYS
-
-
-def _has_keys(text):
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return False
-    return isinstance(value, dict) and set(KEYS) <= set(value)
-
-
-def _any_order(text):
-    return _has_keys(text) and len(json.loads(text)) == len(KEYS)
-
-
-def _any_kind(text):
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return False
-    return tuple(value) == KEYS
-
-
-def _any_kind_and_order(text):
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return False
-    return set(value) == set(KEYS)
+    return _judged(text, lambda value: isinstance(value, dict) and tuple(value) == KEYS)
 
 
 def _uncaught(text):
     value = json.loads(text)
     return isinstance(value, dict) and tuple(value) == KEYS
-
-
-def _parses(text):
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 _RIGHT = '{"order_id": null, "customer": "Ann", "product": "lamp", "intent": "refund", "urgency": "low"}'
@@ -69,14 +37,18 @@ EXERCISES = {
     "0.1": Exercise(
         _is_valid, tuple((text,) for text in _TEXTS),
         (
-            ("Text that parses is not enough: the object must have exactly the five keys of KEYS.", _parses),
-            ("A key too many is accepted: compare all keys, not only whether the five are there.", _has_keys),
-            ("The order of the keys is not checked: tuple(value) keeps it, set(value) loses it.", _any_order),
-            ("The order of the keys is not checked: tuple(value) keeps it, set(value) loses it.", _any_kind_and_order),
+            ("Text that parses is not enough: the object must have exactly the five keys of KEYS.",
+             lambda text: _judged(text, lambda value: True)),
+            ("A key too many is accepted: compare all keys, not only whether the five are there.",
+             lambda text: _judged(text, lambda value: isinstance(value, dict) and set(KEYS) <= set(value))),
+            ("The order of the keys is not checked: tuple(value) keeps it, set(value) loses it.",
+             lambda text: _judged(text, lambda value: isinstance(value, dict) and set(value) == set(KEYS))),
+            ("The order of the keys is not checked: tuple(value) keeps it, set(value) loses it.",
+             lambda text: _judged(text, lambda value: set(value) == set(KEYS))),
             ("Text that is not JSON raises: catch ValueError and return False.", _uncaught),
             ("Text that is not JSON raises: catch ValueError and return False.", lambda t: tuple(json.loads(t)) == KEYS),
             ("A list of the five names, or a bare number, is JSON too: check isinstance(value, dict) first.",
-             _any_kind),
+             lambda text: _judged(text, lambda value: tuple(value) == KEYS)),
         ),
         ("json.loads raises ValueError for text that is not JSON.", "A dict keeps its order: compare tuple(value) with KEYS."),
     ),

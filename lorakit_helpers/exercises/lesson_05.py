@@ -72,24 +72,14 @@ def _grams(words, n):
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
-def _distinct(texts, n):
-    grams = [gram for text in texts for gram in _grams(text.lower().split(), n)]
+def _distinct(texts, n, *, plain=str.lower, end=None):
+    grams = [gram for text in texts for gram in _grams(plain(text).split(), n)[:end]]
     return len(set(grams)) / len(grams)
 
 
 def _mean_of_texts(texts, n):
     each = [_grams(text.lower().split(), n) for text in texts]
     return sum(len(set(grams)) / len(grams) for grams in each) / len(each)
-
-
-def _distinct_as_is(texts, n):
-    grams = [gram for text in texts for gram in _grams(text.split(), n)]
-    return len(set(grams)) / len(grams)
-
-
-def _one_short(texts, n):
-    grams = [gram for text in texts for gram in _grams(text.lower().split(), n)[:-1]]
-    return len(set(grams)) / len(grams)
 
 
 def _across(texts, n):
@@ -175,9 +165,9 @@ EXERCISES = {
             ("That is the number of different ones; divide by how many there are.",
              lambda texts, n: len({gram for text in texts for gram in _grams(text.lower().split(), n)})),
             ("Red and red are the same word: make the texts lower case first.",
-             _distinct_as_is),
+             lambda texts, n: _distinct(texts, n, plain=str)),
             ("The last run of every text is missing: there are len(words) - n + 1 runs.",
-             _one_short),
+             lambda texts, n: _distinct(texts, n, end=-1)),
         ),
         ("List the runs of n words of every text, then compare how many there are with how many differ.",
          "grams = [tuple(words[i : i + n]) for words in ... for i in range(len(words) - n + 1)]; len(set(grams)) / len(grams)"),

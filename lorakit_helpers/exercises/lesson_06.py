@@ -38,22 +38,14 @@ def _to_the_last(ids, header, end):
     return [-100] * start + ids[start:]
 
 
-def _emptiest_first(lengths, room):
-    left = []
-    for n in sorted(lengths, reverse=True):
-        if not left or max(left) < n:
-            left.append(room)
-        left[left.index(max(left))] -= n
-    return len(left)
-
-
-def _fullest_first(lengths, room):
+def _filled(lengths, room, choose):
+    """Longest first, each row into the sequence whose room left is chosen."""
     left = []
     for n in sorted(lengths, reverse=True):
         fits = [space for space in left if space >= n]
         if not fits:
             left.append(room)
-        left[left.index(min(fits, default=room))] -= n
+        left[left.index(choose(fits, default=room))] -= n
     return len(left)
 
 
@@ -143,8 +135,9 @@ EXERCISES = {
             ("Take the rows longest first, and for each look at every sequence begun so far, not at the last one alone.",
              lambda lengths, room: _packed(lengths, room, last_only=True)),
             ("That is best-fit, as trl does it: here the first sequence with room takes the row, not the fullest.",
-             _fullest_first),
-            ("The emptiest sequence is not the one to fill: take the first that has room.", _emptiest_first),
+             lambda lengths, room: _filled(lengths, room, min)),
+            ("The emptiest sequence is not the one to fill: take the first that has room.",
+             lambda lengths, room: _filled(lengths, room, max)),
         ),
         ("Keep a list of the room left in each sequence. Take the rows longest first.",
          "For each row: the first sequence with room left >= its length takes it; if there is none, begin another."),

@@ -38,13 +38,9 @@ def _precision(truth, guess):
     return sum(hits) / len(hits)
 
 
-def _sign_test(wins, losses, sides=2, most=1.0):
-    n, larger = wins + losses, max(wins, losses)
-    return min(most, sides * sum(math.comb(n, k) for k in range(larger, n + 1)) / 2**n)
-
-
-def _tail(first, n):
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(first, n + 1)) / 2**n)
+def _sign_test(wins, losses, sides=2, most=1.0, first=None):
+    n, first = wins + losses, max(wins, losses) if first is None else first
+    return min(most, sides * sum(math.comb(n, k) for k in range(first, n + 1)) / 2**n)
 
 
 def _longest_run(output, source):
@@ -120,9 +116,9 @@ EXERCISES = {
              lambda wins, losses: _sign_test(wins, losses, most=2.0)),
             ("That is this very split alone: add those that are more uneven.",
              lambda wins, losses: min(1.0, 2 * math.comb(wins + losses, wins) / 2 ** (wins + losses))),
-            ("Start from the larger of `wins` and `losses`.", lambda wins, losses: _tail(wins, wins + losses)),
+            ("Start from the larger of `wins` and `losses`.", lambda wins, losses: _sign_test(wins, losses, first=wins)),
             ("At least as uneven includes this very split.",
-             lambda wins, losses: _tail(max(wins, losses) + 1, wins + losses)),
+             lambda wins, losses: _sign_test(wins, losses, first=max(wins, losses) + 1)),
         ),
         ("Of the 2ⁿ ways n coins can fall, math.comb(n, k) show k heads. Which k are at least as uneven?",
          "n = wins + losses; min(1, 2 * sum(math.comb(n, k) for k in range(max(wins, losses), n + 1)) / 2**n)"),

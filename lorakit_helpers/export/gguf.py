@@ -208,7 +208,7 @@ def quantize(source, target, kind: str, *, tools: Tools | None = None) -> Path:
         binary = tools.unsloth / "llama-quantize" if tools.unsloth else tools.binary
         if binary:
             done = subprocess.run([str(binary), str(source), str(part), kind], capture_output=True, text=True)
-            failed, said = done.returncode, (done.stderr.splitlines() or [""])[-1]
+            failed, said = done.returncode, _last_line(done.stderr)
         else:
             failed, said = _quantize_by_bindings(source, part, kind)
         if failed or not part.is_file():

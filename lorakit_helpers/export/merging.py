@@ -136,15 +136,14 @@ def published(base: str) -> dict:
 
 
 def _front_matter(path: Path) -> dict:
-    """What a model card says of itself between its first two lines of dashes; ``{}`` where it is missing or broken."""
+    """What a model card says of itself in its first lines; ``{}`` where it is missing or broken."""
     import yaml
+    from huggingface_hub import metadata_load
 
     try:
-        head, _, rest = path.read_text(encoding="utf-8").partition("---\n")
-        found = yaml.safe_load(rest.partition("\n---")[0]) if rest and not head.strip() else {}
+        return metadata_load(path) or {}
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def model_card(name: str, base: str, notes: dict, report: EvalReport | None = None) -> str:

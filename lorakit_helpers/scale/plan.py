@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import LorakitError
-from ..hardware import Hardware, detect
+from ..hardware import Hardware, detect, why_no_gpu
 from ..memory import MemoryEstimate, ModelShape, TrainSetup, estimate, find_model, plan
 from ..memory.estimate import CONTEXT_GIB
 from ..profiles import get_profile
@@ -98,7 +98,7 @@ def check_device(job: Job) -> None:
     """Refuse a GPU profile where there is no GPU, before anything is loaded."""
     if job.profile and get_profile(job.profile).device == "cuda" and detect().device != "cuda":
         raise LorakitError(
-            f"profile {job.profile}", got=detect().reasons[0].partition(": ")[2], expected="a CUDA GPU that torch can use",
+            f"profile {job.profile}", got=why_no_gpu(), expected="a CUDA GPU that torch can use",
             do="Write `profile: cpu` (or smoke, for a quick check) in the job file, or run it on the machine with the GPU.",
         )  # fmt: skip
 

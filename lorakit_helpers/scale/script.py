@@ -115,8 +115,8 @@ def _arguments(recipe: Recipe, device: str, batch: int, accumulation: int) -> di
         found |= {"bf16": False, "fp16": False}
     else:  # a GPU of this machine's says nothing of its processor
         found |= {"bf16": _detect_cpu().bf16, "fp16": False}
-    if not cuda and "8bit" in recipe.optim:
-        found["optim"] = "adamw_torch_fused"  # the course uses 8-bit AdamW on GPUs only
+        if "8bit" in recipe.optim:
+            found["optim"] = "adamw_torch_fused"  # the course uses 8-bit AdamW on GPUs only
     return found
 
 
